@@ -1,0 +1,140 @@
+// Charter of model/: architectures (phi3, qwen2) over GGUF weights: a batch step takes token ids
+// and KV caches and gives logits. It may include base, quant, kernels, ops, gguf and tokenizer (for
+// the vocabulary adaptor). Deliberately absent: scheduling, sampling, text.
+//
+//   auto file = gguf::File::Open(path);
+//   auto model = Model::Load(*file);
+//   auto pool = ops::ThreadPool::Create(0);
+//   auto forward = Forward::Create(*model, pool->get(), {.max_tokens = 256, .max_logit_rows = 1});
+//   auto cache = KvCache::Create((*model)->hyperparameters(), {.context_tokens = 4096});
+//   BatchEntry entry{cache->get(), prompt_ids, 1};
+//   (*forward)->Step({&entry, 1}, logits);
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/error.h"
+#include "engine/gguf/file.h"
+#include "engine/kernels/kernels.h"
+#include "engine/model/hyperparameters.h"
+#include "engine/model/kv_cache.h"
+#include "engine/ops/thread_pool.h"
+
+namespace tandem::model {
+
+struct Weights;  // weights.h
+
+// A loaded model: the file's mapped tensors, checked and bound to their places. Immutable.
+// Thread: any.
+class Model {
+ public:
+  struct Options {
+    // Which instruction set computes; null: kernels::Active().
+    const kernels::KernelSet* kernels = nullptr;
+  };
+
+  // Checks every tensor that the architecture needs: there, of the right shape, of a type that we
+  // compute. Tensors that it does not need (multi-token prediction heads) are ignored. Weights stay
+  // in the file's mapping; only norms and biases are copied.
+  // Errors: kUnsupported, kCorrupt; the message names the tensor or key, what was found and what
+  // was expected.
+  // Cost: reads norms and biases only.
+  static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const gguf::File> file,
+                                                   const Options& options);
+  static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const gguf::File> file) {
+    return Load(std::move(file), Options{});
+  }
+  ~Model();
+
+  const Hyperparameters& hyperparameters() const { return hyperparameters_; }
+  // Bytes of all weights that a step may touch; a tied head counts once.
+  uint64_t weights_bytes() const { return weights_bytes_; }
+  // Bytes of weights that decoding one token reads: everything but the embedding table, of which it
+  // reads a row, unless it is the tied head.
+  uint64_t bytes_per_token() const { return bytes_per_token_; }
+  bool tied_head() const { return tied_head_; }
+  const kernels::KernelSet& kernels() const { return *kernels_; }
+  const gguf::File& file() const { return *file_; }
+  const Weights& weights() const { return *weights_; }
+
+ private:
+  Model();
+
+  std::shared_ptr<const gguf::File> file_;
+  const kernels::KernelSet* kernels_ = nullptr;
+  Hyperparameters hyperparameters_;
+  std::unique_ptr<const Weights> weights_;
+  uint64_t weights_bytes_ = 0;
+  uint64_t bytes_per_token_ = 0;
+  bool tied_head_ = false;
+};
+
+// One sequence's share of a batch step.
+struct BatchEntry {
+  KvCache* cache = nullptr;
+  // The tokens that follow what the cache holds: positions length(), length() + 1, ...
+  std::span<const int32_t> token_ids;
+  // Logits are wanted for the last so many of token_ids: 0 for a middle chunk of a prompt, 1 to
+  // sample the next token, token_ids.size() to score or verify.
+  int n_logit_rows = 1;
+};
+
+struct StepLimits {
+  int max_tokens = 256;    // of all entries of one step
+  int max_logit_rows = 8;  // likewise
+};
+
+// Bytes of scratch memory that a Forward with these limits takes.
+uint64_t ScratchBytes(const Hyperparameters& hyperparameters, const StepLimits& limits,
+                      int n_threads);
+
+// Runs batch steps of one model.
+// Thread: one at a time, together with its pool and the caches that it is given.
+class Forward {
+ public:
+  // The pool must outlive the Forward.
+  // Errors: kInvalidArgument for limits below one token, kResourceExhausted if the scratch memory
+  // cannot be had.
+  static Result<std::unique_ptr<Forward>> Create(std::shared_ptr<const Model> model,
+                                                 ops::ThreadPool* pool, const StepLimits& limits);
+  ~Forward();
+
+  // Runs one batch step: appends every entry's tokens to its cache and writes the rows of logits
+  // that were asked for, grouped by entry in the order of the batch, then by position.
+  //   logits (out) [sum of n_logit_rows, vocab_size] f32, not normalised
+  // A token's logits depend only on its sequence: neither on the other entries, nor on how the
+  // sequence was cut into steps, nor on the number of threads, bit for bit.
+  // Errors: kInvalidArgument for a token id outside the vocabulary, an empty entry, a cache that is
+  // of another shape or listed twice, more tokens or rows than the limits; kResourceExhausted if a
+  // cache has no room. Nothing has changed then.
+  // Never allocates.
+  // Cost: reads all weights once, model.bytes_per_token().
+  // Source: pre-norm transformer with grouped-query attention (arXiv:2305.13245), rotary
+  // embeddings (arXiv:2104.09864), SwiGLU (arXiv:2002.05202).
+  Status Step(std::span<const BatchEntry> batch, std::span<float> logits);
+
+  const Model& model() const { return *model_; }
+  const StepLimits& limits() const { return limits_; }
+  uint64_t scratch_bytes() const;
+
+ private:
+  struct Scratch;
+  Forward();
+
+  Status Validate(std::span<const BatchEntry> batch, std::span<float> logits) const;
+  void Embed(std::span<const BatchEntry> batch);
+  void Rotary(std::span<const BatchEntry> batch);
+  void Attention(int layer, std::span<const BatchEntry> batch, int n_tokens);
+  void FeedForward(int layer, int n_tokens);
+  void Head(std::span<const BatchEntry> batch, std::span<float> logits);
+
+  std::shared_ptr<const Model> model_;
+  ops::ThreadPool* pool_ = nullptr;
+  StepLimits limits_;
+  std::unique_ptr<Scratch> scratch_;
+};
+
+}  // namespace tandem::model
