@@ -1,0 +1,47 @@
+#include "net/http_message.h"
+
+#include <gtest/gtest.h>
+
+namespace tandem::net {
+namespace {
+
+TEST(HeadersTest, FindIgnoresCaseAndReturnsTheFirst) {
+  Headers headers{{"Content-Type", "a"}, {"X-Tag", "1"}, {"x-tag", "2"}};
+  EXPECT_EQ(headers.Find("content-type"), "a");
+  EXPECT_EQ(headers.Find("X-TAG"), "1");
+  EXPECT_EQ(headers.Find("X-Tags"), std::nullopt);
+  EXPECT_EQ(headers.Count("x-TAG"), 2u);
+}
+
+TEST(HeadersTest, SetReplacesEveryFieldOfThatName) {
+  Headers headers{{"X-Tag", "1"}, {"x-tag", "2"}, {"Other", "o"}};
+  headers.Set("X-TAG", "3");
+  EXPECT_EQ(headers.size(), 2u);
+  EXPECT_EQ(headers.Find("x-tag"), "3");
+  headers.Remove("other");
+  EXPECT_EQ(headers.Find("Other"), std::nullopt);
+}
+
+// Names fold A-Z only: '[' and '{' differ by the same bit as 'A' and 'a' but are not letters.
+TEST(HeadersTest, CaseFoldingIsForLettersOnly) {
+  EXPECT_TRUE(EqualsIgnoreCase("AZ-az_09", "az-AZ_09"));
+  EXPECT_FALSE(EqualsIgnoreCase("[", "{"));
+  EXPECT_FALSE(EqualsIgnoreCase("@", "`"));
+}
+
+TEST(PercentDecodeTest, DecodesEscapesAndRefusesBrokenOnes) {
+  EXPECT_EQ(PercentDecode("/v1/models/a%2Fb%20c+d%c3%A9"), "/v1/models/a/b c+d\xC3\xA9");
+  EXPECT_EQ(PercentDecode("%00").value().size(), 1u);
+  for (const char* bad : {"%", "a%2", "%g0", "%0g", "%%20"}) {
+    EXPECT_EQ(PercentDecode(bad), std::nullopt) << bad;
+  }
+}
+
+TEST(ReasonPhraseTest, KnowsTheRegisteredOnes) {
+  EXPECT_EQ(ReasonPhrase(200), "OK");
+  EXPECT_EQ(ReasonPhrase(409), "Conflict");
+  EXPECT_EQ(ReasonPhrase(299), "");
+}
+
+}  // namespace
+}  // namespace tandem::net
