@@ -133,6 +133,10 @@ TEST(SamplerTest, TopPZeroKeepsTheBestOne) {
   EXPECT_EQ(Histogram({.top_p = 0.0F, .seed = 7}, {0.0F, 0.0F, 1.0F, 1.0F}, 200)[2], 200);
 }
 
+TEST(SamplerTest, TopPReachedExactlyStopsThere) {
+  EXPECT_EQ(Histogram({.top_p = 0.5F, .seed = 7}, {1.0F, 1.0F}, 200)[0], 200);
+}
+
 TEST(SamplerTest, TopPJustBelowOneKeepsEverythingThatMatters) {
   const std::vector<double> p = {0.25, 0.25, 0.25, 0.25};
   EXPECT_LT(ChiSquare(Histogram({.top_p = 0.99999F, .seed = 8}, Logs(p), kDraws), p),
@@ -211,6 +215,17 @@ TEST(SamplerTest, DrawIsTheDocumentedOne) {
   }
 }
 
+TEST(SamplerTest, DrawLaysSurvivorsOutByIdNotByProbability) {
+  // top_k 2 leaves 0.3 (id 1) and 0.5 (id 2): id 1 comes first, although id 2 is more probable.
+  const std::vector<float> logits = Logs({0.2, 0.3, 0.5});
+  Sampler sampler = Make({.top_k = 2, .seed = 99}, 3);
+  for (uint64_t i = 0; i < 100; ++i) {
+    const int32_t expected = UniformDraw(99, i) < 0.375 ? 1 : 2;
+    EXPECT_EQ(SampleOnce(sampler, logits), expected);
+    sampler.Accept(expected);
+  }
+}
+
 TEST(SamplerTest, ScratchOfAnotherSamplerDoesNotMatter) {
   const std::vector<float> logits = Logs({0.1, 0.2, 0.3, 0.15, 0.25});
   SamplerScratch scratch;
@@ -270,6 +285,14 @@ TEST(SamplerTest, PenaltyWindowForgetsWhatIsOlder) {
   EXPECT_EQ(SampleOnce(sampler, logits), 1);  // {0, 2}
   sampler.Accept(2);
   EXPECT_EQ(SampleOnce(sampler, logits), 0);  // {2, 2}
+
+  // One of two occurrences leaves: {0, 0} costs 2, {0, 2} costs 1.
+  Sampler counting = Make({.temperature = 0, .frequency_penalty = 1.0F, .penalty_window = 2}, 3);
+  counting.Accept(0);
+  counting.Accept(0);
+  EXPECT_EQ(SampleOnce(counting, {1.5F, 0.0F, -5.0F}), 1);
+  counting.Accept(2);
+  EXPECT_EQ(SampleOnce(counting, {1.5F, 0.0F, -5.0F}), 0);
 
   // The repetition penalty's window spans the border of prompt and answer.
   Sampler repetition =
@@ -360,6 +383,15 @@ TEST(SamplerTest, ExtremeLogitsAndOptionsStayDefined) {
 TEST(SamplerTest, PromptIdsOutsideTheVocabularyAreHarmless) {
   const SamplingOptions options{.temperature = 0, .repetition_penalty = 2};
   EXPECT_EQ(SampleOnce(Make(options, 2, {-7, 1'000'000, 0}), {1.0F, 0.9F}), 1);
+}
+
+TEST(TokenMaskTest, OrderAndRepetitionOfUnusedIdsDoNotMatter) {
+  const std::vector<int32_t> unused = {3, 1, 3, -1, 5};
+  const TokenMask mask(5, unused);
+  EXPECT_EQ(mask.unused().size(), 2U);
+  for (int32_t id = -1; id <= 5; ++id) {
+    EXPECT_EQ(mask.Allows(id), id == 0 || id == 2 || id == 4) << id;
+  }
 }
 
 TEST(SamplingOptionsTest, ValueOutOfRangeNamesTheField) {

@@ -1,0 +1,219 @@
+// The door of the engine: a model file in, tokens and text out. Charter of engine/ (this file and
+// engine.cc): one loaded model that app/ and tools can use without knowing any room behind it; it
+// may include every room of the engine, and nothing outside includes those. Deliberately absent:
+// HTTP, routing, where model files come from.
+//
+// Lifetimes. Engine::Load() maps the file and starts one scheduler thread and the compute threads.
+// Everything that Submit() accepts ends with exactly one Finished or Failed event, also when the
+// engine is destroyed: the destructor stops at the next step, fails what is still open with
+// kCancelled, and joins. A sink is destroyed right after its last event, or by Submit() where that
+// returns an error.
+//
+// Threads. Every member function may be called from any thread. Sinks are called on the scheduler
+// thread, one at a time, possibly before Submit() has returned. A sink must not block, since all
+// sessions wait for it; it may call Submit() and Cancel(), but must not destroy the engine nor call
+// Logits() or GreedyContinuation().
+//
+// Cancellation. Cancel() takes effect at the next step, in every phase: waiting, prefill, decode.
+// The submission then ends with Finished{kCancelled} and its usage so far. Events that were under
+// way may still arrive before it.
+//
+// Determinism. The same request with the same seed gives the same tokens, whatever else runs at the
+// same time, however many threads compute, and whether or not a cached prefix was used.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/sampling/sampling_options.h"
+#include "engine/text_codec.h"
+
+namespace tandem::engine {
+
+using sampling::SamplingOptions;
+
+struct ModelInfo {
+  std::string name;          // general.name, or the file's name where that is missing
+  std::string architecture;  // "phi3", "qwen2"
+  uint64_t n_parameters = 0;
+  std::string quantization;  // types by share of the parameters, for example "Q4_K 84 %, Q6_K 16 %"
+  int32_t context_length = 0;  // that the model was made for
+  int32_t n_layers = 0;
+  int32_t vocab_size = 0;  // rows of logits; at least the tokenizer's number of tokens
+  uint64_t file_bytes = 0;
+};
+
+// How exactly keys and values are kept. kF16 halves their memory.
+enum class KvPrecision { kF16, kF32 };
+
+struct EngineOptions {
+  int n_threads = 0;       // that compute; 0: every core that the process may use
+  int context_tokens = 0;  // of each session; 0: the model's context, at most 4,096
+  // Weights, KV caches and scratch stay below this. 0: what the machine or cgroup allows.
+  uint64_t memory_limit_bytes = 0;
+  int max_sessions = 8;            // that generate at the same time
+  int max_queued = 64;             // that wait; one more is refused with kResourceExhausted
+  int max_kept_caches = 4;         // of finished sessions, for the next turn of the same chat
+  int prefill_chunk_tokens = 256;  // that one step takes in beside the decoding sessions
+  KvPrecision kv_precision = KvPrecision::kF16;
+  const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
+};
+
+struct MemoryFigures {
+  uint64_t weights_bytes = 0;
+  uint64_t kv_cache_bytes = 0;  // reserved: running sessions and kept caches
+  uint64_t scratch_bytes = 0;
+  uint64_t limit_bytes = 0;
+};
+
+// What a model takes before it is loaded.
+struct MemoryPlan {
+  uint64_t weights_bytes = 0;
+  uint64_t kv_cache_bytes = 0;  // of one session
+  uint64_t scratch_bytes = 0;
+  int32_t context_tokens = 0;  // of one session
+  uint64_t total_bytes() const { return weights_bytes + kv_cache_bytes + scratch_bytes; }
+};
+
+struct ChatPrompt {
+  std::vector<ChatMessage> messages;
+  std::string tools_json;  // OpenAI's `tools` array as JSON text; empty: none
+};
+// Text as it is: no template; markers such as <|user|> in it become special tokens.
+struct TextPrompt {
+  std::string text;
+};
+struct TokenPrompt {
+  std::vector<int32_t> token_ids;
+};
+
+struct Request {
+  std::variant<ChatPrompt, TextPrompt, TokenPrompt> prompt;
+  SamplingOptions sampling = {};
+  int32_t max_tokens = 0;                    // of the answer; 0: until the context is full
+  std::vector<std::string> stop = {};        // the answer ends before the first of these
+  std::optional<int32_t> top_logprobs = {};  // empty: none; 0: of the chosen tokens only
+  bool detect_degeneration = false;          // end with kDegenerate when the answer loops
+  bool reuse_prefix = true;                  // use, and leave behind, cached keys and values
+};
+
+struct Alternative {
+  int32_t id = 0;
+  std::string bytes;  // of the token; not always valid UTF-8 by itself
+  float logprob = 0;  // natural logarithm, of the model's own distribution
+};
+struct TokenLogprobs {
+  Alternative chosen;
+  std::vector<Alternative> top;  // most probable first
+};
+
+// A piece of the answer. Text is held back while it may be the start of a stop string or an
+// unfinished character; the tokens of a piece come with the text that they complete.
+struct TextDelta {
+  std::string text;  // valid UTF-8, may be empty
+  std::vector<int32_t> token_ids;
+  std::vector<TokenLogprobs> logprobs;  // as many as token_ids, where they were asked for
+};
+
+enum class FinishReason {
+  kStop,        // the model ended its turn, or a stop string was met
+  kLength,      // max_tokens, or the context is full
+  kCancelled,   // by Cancel()
+  kDegenerate,  // the answer repeats itself; see Finished::detail
+};
+
+struct Usage {
+  int32_t prompt_tokens = 0;
+  int32_t completion_tokens = 0;  // sampled, the end-of-turn token included
+  int32_t cached_tokens = 0;      // of the prompt, not computed again
+};
+
+struct Timings {
+  double queued_ms = 0;  // from Submit() to the first step
+  double ttft_ms = 0;    // from Submit() to the first sampled token; 0 where there was none
+  double e2e_ms = 0;     // from Submit() to this event
+  double decode_tokens_per_second = 0;  // after the first token; 0 below two tokens
+};
+
+struct Finished {
+  FinishReason reason = FinishReason::kStop;
+  Usage usage;
+  Timings timings;
+  std::string detail = {};  // kDegenerate: the check and its figure. kStop: the stop string, if one
+};
+
+struct Failed {
+  Error error;
+};
+
+using Event = std::variant<TextDelta, Finished, Failed>;
+using EventSink = std::move_only_function<void(Event)>;
+using SubmissionId = uint64_t;
+
+// What a scheduler thread is busy with, for admission and metrics elsewhere.
+struct Activity {
+  int n_running = 0;
+  int n_queued = 0;
+};
+
+// A loaded model.
+class Engine {
+ public:
+  // Errors: kNotFound, kIo, kCorrupt, kUnsupported from the file; kInvalidArgument for an option,
+  // such as a context longer than the model's; kResourceExhausted, naming the bytes wanted and
+  // available, where weights, scratch and one session's cache do not fit. Cost: maps the weights,
+  // reads none of them; builds the tokenizer's tables.
+  static Result<std::unique_ptr<Engine>> Load(const std::filesystem::path& path,
+                                              const EngineOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const ModelInfo& info() const;
+  int32_t context_tokens() const;  // of each session
+  // The tokenizer and chat template, or why the file's could not be used. Without them token ids
+  // can still be scored, but Submit() returns that error.
+  const Result<std::shared_ptr<const TextCodec>>& text() const;
+  MemoryFigures memory() const;
+  Activity activity() const;
+
+  // Queues a request. Renders and encodes the prompt on the calling thread.
+  // Errors (the sink is then never called): kInvalidArgument with Error::param for a value out of
+  // range, an empty prompt, or one that leaves no room in the context, naming the prompt's tokens
+  // and the context; kResourceExhausted when max_queued wait, or when a session's cache could never
+  // fit. Later (Failed): kResourceExhausted where memory ran out meanwhile, kInternal, kCancelled.
+  Result<SubmissionId> Submit(Request request, EventSink sink);
+  // Unknown and finished ids are ignored.
+  void Cancel(SubmissionId id);
+
+  // The model's logits after each of the tokens, one call of `row` per position in order.
+  //   row(position, logits [vocab_size]); an error of it ends the run and is returned
+  // Waits, and sessions wait meanwhile: for tools and exams. Keys and values are kept as f32.
+  // Errors: kInvalidArgument for no tokens, an id outside the vocabulary, or more than the context.
+  Status Logits(std::span<const int32_t> token_ids,
+                std::move_only_function<Status(int32_t, std::span<const float>)> row);
+  // The n most probable next tokens one after another, over all vocab_size rows, ending tokens
+  // included; ties by lower id. Waits, and has the errors, as Logits().
+  Result<std::vector<int32_t>> GreedyContinuation(std::span<const int32_t> token_ids, int32_t n);
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// What Load() with the same options would need. Reads the file's header only.
+Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options);
+// Likewise without loading: what the file is.
+Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path);
+
+}  // namespace tandem::engine
