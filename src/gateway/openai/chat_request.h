@@ -1,0 +1,41 @@
+// The body of POST /v1/chat/completions and /v1/chat/streaming, from untrusted bytes to a checked
+// GenerateRequest. Charter of gateway/openai: OpenAI's wire types, their validation, SSE events and
+// the error table; it includes base/ and gateway/provider/. Deliberately absent: HTTP, routing,
+// keys.
+#pragma once
+
+#include <cstddef>
+#include <expected>
+#include <string>
+#include <string_view>
+
+#include "gateway/provider/provider.h"
+
+namespace tandem::gateway::openai {
+
+struct BodyLimits {
+  // A full 128 K-token window is below 1 MB of text; the rest is room for JSON escapes.
+  size_t max_bytes = size_t{8} << 20;
+  // Tool schemas nest; 100 is far beyond any of them and far below what the stack holds.
+  size_t max_depth = 100;
+};
+
+struct ChatRequest {
+  std::string model;         // as the client wrote it, in `model` or `model_id`
+  GenerateRequest generate;  // without request_id
+  bool stream = false;
+  bool include_usage = false;       // stream_options.include_usage
+  bool include_tandem = false;      // `tandem: true`, or "tandem" in `include`
+  bool parallel_tool_calls = true;  // false: at most one call in the answer
+};
+
+// Parses and validates. Unknown fields are ignored, of duplicate fields the last counts, and an
+// optional field that is null counts as absent.
+// Errors: kPayloadTooLarge; kInvalidRequest (not JSON, not UTF-8, too deep, missing, mistyped or
+//   out of range) and kUnsupported (images, n > 1, JSON modes, ...), both with `param` set to the
+//   field's path, for example "messages[2].content[0].type".
+// Thread: any. Cost: linear in the body.
+std::expected<ChatRequest, Failure> ParseChatRequest(std::string_view body,
+                                                     const BodyLimits& limits = {});
+
+}  // namespace tandem::gateway::openai
