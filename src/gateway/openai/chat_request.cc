@@ -204,7 +204,9 @@ Parsed<std::string> ParseTools(const ObjectReader& body) {
   for (size_t i = 0; i < tools->size(); ++i) {
     TANDEM_RETURN_IF_ERROR(CheckTool((*tools)[i], fmt::format("tools[{}]", i)));
   }
-  return json::serialize(*tools);
+  std::string text;
+  AppendJsonValue(*body.Find("tools"), &text);
+  return text;
 }
 
 // False where the client forbids calls ("none").

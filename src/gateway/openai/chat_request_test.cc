@@ -302,7 +302,7 @@ TEST(ChatRequestTest, EveryRoleAndContentFormIsRead) {
 
 TEST(ChatRequestTest, ToolsArePassedOnUnlessTheChoiceIsNone) {
   constexpr std::string_view kTools =
-      R"([{"type":"function","function":{"name":"f","parameters":{"z":1,"a":{"b":[true]}}}}])";
+      R"([{"type":"function","function":{"name":"f","parameters":{"z":1,"a":{"b":[true,null,0.5,-1.0,"x\ny"]}}}}])";
   EXPECT_EQ(MustParse(Body(fmt::format(R"(,"tools":{})", kTools))).generate.tools_json, kTools);
   EXPECT_EQ(MustParse(Body(fmt::format(R"(,"tools":{},"tool_choice":"auto")", kTools)))
                 .generate.tools_json,

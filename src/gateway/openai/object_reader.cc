@@ -1,8 +1,56 @@
 #include "gateway/openai/object_reader.h"
 
 #include <cmath>
+#include <iterator>
+
+#include "gateway/openai/json_text.h"
 
 namespace tandem::gateway::openai {
+namespace {
+
+void AppendDouble(double value, std::string* out) {
+  if (!std::isfinite(value)) {  // the text was beyond a double; so is this
+    *out += value < 0 ? "-1e999" : "1e999";
+    return;
+  }
+  const size_t start = out->size();
+  fmt::format_to(std::back_inserter(*out), "{}", value);
+  // 1.0 must not become the integer 1.
+  if (out->find_first_of(".e", start) == std::string::npos) *out += ".0";
+}
+
+}  // namespace
+
+void AppendJsonValue(const boost::json::value& value, std::string* out) {
+  char separator = '\0';
+  const auto separate = [&] {
+    if (separator != '\0') *out += separator;
+    separator = ',';
+  };
+  if (const boost::json::object* object = value.if_object()) {
+    *out += '{';
+    for (const auto& entry : *object) {
+      separate();
+      AppendJsonString(std::string_view(entry.key().data(), entry.key().size()), out);
+      *out += ':';
+      AppendJsonValue(entry.value(), out);
+    }
+    *out += '}';
+  } else if (const boost::json::array* array = value.if_array()) {
+    *out += '[';
+    for (const boost::json::value& item : *array) {
+      separate();
+      AppendJsonValue(item, out);
+    }
+    *out += ']';
+  } else if (const boost::json::string* text = value.if_string()) {
+    AppendJsonString(std::string_view(text->data(), text->size()), out);
+  } else if (const double* number = value.if_double()) {
+    AppendDouble(*number, out);
+  } else {
+    *out += boost::json::serialize(value);  // null, booleans and integers
+  }
+}
 
 std::string_view KindName(const boost::json::value& value) {
   switch (value.kind()) {
@@ -85,8 +133,10 @@ Parsed<std::optional<int64_t>> ObjectReader::Integer(std::string_view name, int6
     return Invalid(PathOf(name), "must be an integer, not {}", KindName(*value));
   }
   if (!integer || *integer < lowest || *integer > highest) {
+    std::string given;
+    AppendJsonValue(*value, &given);
     return Invalid(PathOf(name), "must be an integer between {} and {}, not {}", lowest, highest,
-                   boost::json::serialize(*value));
+                   given);
   }
   return *integer;
 }

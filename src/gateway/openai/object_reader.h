@@ -44,6 +44,11 @@ std::string_view KindName(const boost::json::value& value);
 // An integer from a JSON number; 3.0 counts as 3, as some languages know only doubles.
 std::optional<int64_t> AsInteger(const boost::json::value& value);
 
+// Appends JSON text that reads back as the same value. Unlike boost::json::serialize, which turns
+// 0.5 into 5E-1, it writes numbers as people do: this text goes into prompts and to clients.
+// Recursion is as deep as the value, which the parser has limited.
+void AppendJsonValue(const boost::json::value& value, std::string* out);
+
 // Absent and null are nothing; another type or a value out of range is an error.
 class ObjectReader {
  public:
