@@ -1,0 +1,402 @@
+#!/usr/bin/env python3
+"""Trains the demo model on the CPU: `train.py --run DIR` starts or resumes, `train.py --check` verifies gradients.
+
+Built around what a small model on a busy machine needs:
+- one single-threaded process per core. The processes share parameters and gradients and take micro-batches from a
+  common counter, so that a core lost to another program costs its share and no more; threads inside one matrix
+  product would wait for the slowest at every call. Which conversations are in a step is fixed by the seed; only the
+  order in which gradients are summed is not, so two runs agree in all but the last bits.
+- hand-written forward and backward passes over fused kernels (kernels.c).
+- conversations sorted by length and padded to micro-batches: every conversation is its own row, so that no attention
+  mask is needed beyond the causal one, and little is padding.
+- loss on the assistant's answers only, and logits computed only there.
+- Muon (orthogonalised momentum) for the matrices, Adam for the embedding and the norms.
+- a learning rate that is constant after warm-up and falls linearly to zero at the end, so that how long to train can
+  be decided while it runs.
+- in the last part, quantisation-aware training: the linear weights are rounded to Q4_0 in every forward pass and the
+  gradient goes straight through, so that the int4 file answers like the F16 one.
+"""
+
+import argparse
+import ctypes
+import json
+import multiprocessing
+import os
+import subprocess
+import tempfile
+import time
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import numpy as np
+import torch
+
+import generate
+import model
+import quantise
+from tokenizer import Tokenizer
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def load_kernels():
+    source = os.path.join(HERE, "kernels.c")
+    folder = tempfile.mkdtemp(prefix="tandem-demo-")
+    library = os.path.join(folder, "kernels.so")
+    subprocess.check_call(["cc", "-O3", "-march=native", "-ffast-math", "-shared", "-fPIC", "-o", library, source, "-lm"])
+    kernels = ctypes.CDLL(library)
+    # Debian's alternative: the same OpenBLAS that torch is linked against.
+    blas = ctypes.CDLL("libblas.so.3")
+    kernels.kernels_init(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p))
+    kernels.cross_entropy.restype = ctypes.c_double
+    return kernels
+
+
+def ptr(tensor):
+    assert tensor.is_contiguous()
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+class Net:
+    """Forward and backward of one micro-batch; gradients are added to `grads`."""
+
+    def __init__(self, config, kernels):
+        self.config, self.kernels = config, kernels
+        self.cos, self.sin = model.rope_tables(config, config.context_length)
+        self.cos, self.sin = self.cos.contiguous(), self.sin.contiguous()
+
+    def norm(self, x, weight):
+        y, inv = torch.empty_like(x), torch.empty(x.shape[0])
+        self.kernels.rmsnorm_forward(ptr(x), ptr(weight), ptr(y), ptr(inv), x.shape[0], x.shape[1],
+                                     ctypes.c_float(self.config.rms_eps))
+        return y, inv
+
+    def norm_backward(self, dy, x, weight, inv, dx, dweight):
+        self.kernels.rmsnorm_backward(ptr(dy), ptr(x), ptr(weight), ptr(inv), ptr(dx), ptr(dweight), *x.shape)
+
+    def step(self, weights, grads, ids, rows, targets):
+        """ids [b,t]; rows: flat positions whose next token counts; targets: those tokens. Returns (loss, correct)."""
+        c, k = self.config, self.kernels
+        b, t = ids.shape
+        n = b * t
+        shape = (b, t, c.n_heads, c.n_kv_heads, c.head_dim, c.rotary_dim // 2)
+        flat = ids.reshape(-1)
+        x = weights["token_embd"][flat]
+        kept = []
+        for l in range(c.n_layers):
+            p = f"blk.{l}."
+            x0 = x
+            a, inv0 = self.norm(x0, weights[p + "attn_norm"])
+            qkv = a @ weights[p + "attn_qkv"].t()
+            probs, out = torch.empty(b, c.n_heads, t, t), torch.empty(n, c.d_model)
+            k.attention_forward(ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(out), *shape)
+            x1 = torch.addmm(x0, out, weights[p + "attn_output"].t())
+            m, inv1 = self.norm(x1, weights[p + "ffn_norm"])
+            gate_up = m @ weights[p + "ffn_up"].t()
+            h = torch.empty(n, c.d_ff)
+            k.swiglu_forward(ptr(gate_up), ptr(h), n, c.d_ff)
+            x = torch.addmm(x1, h, weights[p + "ffn_down"].t())
+            kept.append((x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h))
+        xs = x[rows]
+        f, inv = self.norm(xs, weights["output_norm"])
+        logits = f @ weights["token_embd"].t()
+        correct = ctypes.c_int64(0)
+        loss = k.cross_entropy(ptr(logits), ptr(targets), logits.shape[0], logits.shape[1], ctypes.byref(correct))
+
+        grads["token_embd"].addmm_(logits.t(), f)
+        dxs = torch.zeros_like(xs)
+        self.norm_backward(logits @ weights["token_embd"], xs, weights["output_norm"], inv, dxs, grads["output_norm"])
+        dx = torch.zeros_like(x)
+        dx[rows] = dxs
+        for l in reversed(range(c.n_layers)):
+            p = f"blk.{l}."
+            x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h = kept.pop()
+            grads[p + "ffn_down"].addmm_(dx.t(), h)
+            dh = dx @ weights[p + "ffn_down"]
+            dgate_up = torch.empty_like(gate_up)
+            k.swiglu_backward(ptr(dh), ptr(gate_up), ptr(dgate_up), n, c.d_ff)
+            grads[p + "ffn_up"].addmm_(dgate_up.t(), m)
+            self.norm_backward(dgate_up @ weights[p + "ffn_up"], x1, weights[p + "ffn_norm"], inv1, dx,
+                               grads[p + "ffn_norm"])
+            grads[p + "attn_output"].addmm_(dx.t(), out)
+            dout = dx @ weights[p + "attn_output"]
+            dqkv, scratch = torch.empty_like(qkv), torch.empty(64 * t)
+            k.attention_backward(ptr(dout), ptr(out), ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(dqkv),
+                                 ptr(scratch), *shape)
+            grads[p + "attn_qkv"].addmm_(dqkv.t(), a)
+            self.norm_backward(dqkv @ weights[p + "attn_qkv"], x0, weights[p + "attn_norm"], inv0, dx,
+                               grads[p + "attn_norm"])
+        grads["token_embd"].index_add_(0, flat, dx)
+        return loss, correct.value
+
+
+def views(flat, config):
+    result, at = {}, 0
+    for name, shape in config.shapes().items():
+        size = int(np.prod(shape))
+        result[name] = flat[at:at + size].view(shape)
+        at += size
+    assert at == flat.numel()
+    return result
+
+
+def initialise(weights, config, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for name, weight in weights.items():
+        if weight.dim() == 1:
+            weight.fill_(1.0)
+        elif name == "token_embd":
+            weight.normal_(0, 0.05, generator=generator)
+        else:
+            weight.normal_(0, weight.shape[1] ** -0.5, generator=generator)
+            if name.endswith(("attn_output", "ffn_down")):
+                weight.mul_((2 * config.n_layers) ** -0.5)
+
+
+def parts(name, config):
+    """Row ranges of a matrix that are matrices of their own and are orthogonalised apart."""
+    if name.endswith("attn_qkv"):
+        q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
+        return [(0, q), (q, q + kv), (q + kv, q + 2 * kv)]
+    if name.endswith("ffn_up"):
+        return [(0, config.d_ff), (config.d_ff, 2 * config.d_ff)]
+    return [(0, None)]
+
+
+def orthogonalise(g):
+    """Newton-Schulz iteration of Muon (Jordan et al. 2024): pushes all singular values of g towards 1."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = g / (g.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.t()
+    for _ in range(5):
+        s = x @ x.t()
+        x = a * x + (b * s + c * s @ s) @ x
+    return x.t() if tall else x
+
+
+def tokenise(tokenizer, messages):
+    """ids and, for every position, whether the token after it belongs to an answer (its <|end|> included)."""
+    ids, counts = [], []
+    for message in messages:
+        body = tokenizer.encode(message["content"])
+        answer = message["role"] == "assistant"
+        ids += [tokenizer.ids[f"<|{message['role']}|>"], *body, tokenizer.ids["<|end|>"]]
+        counts += [answer] * (len(body) + 1) + [False]
+    return ids, counts
+
+
+def micro_batches(tokenizer, args, step):
+    """The micro-batches of one step: (ids [b,t], rows, targets), the largest first."""
+    top = max(n for start, n in CURRICULUM if step >= start)
+    conversations = []
+    for index in range(step * args.batch, (step + 1) * args.batch):
+        conversations.append(tokenise(tokenizer, generate.training_conversation(args.seed, index, top)))
+    conversations.sort(key=lambda c: -len(c[0]))
+    batches, at = [], 0
+    while at < len(conversations):
+        t = len(conversations[at][0])
+        group = conversations[at:at + max(1, args.micro_tokens // t)]
+        at += len(group)
+        ids = torch.zeros(len(group), t, dtype=torch.int64)
+        rows, targets = [], []
+        for r, (tokens, counts) in enumerate(group):
+            ids[r, :len(tokens)] = torch.tensor(tokens)
+            for i, counted in enumerate(counts):
+                if counted:
+                    rows.append(r * t + i)
+                    targets.append(tokens[i + 1])
+        batches.append((ids, torch.tensor(rows), torch.tensor(targets)))
+    return batches, sum(len(c[0]) for c in conversations)
+
+
+# (first step, most products in a catalogue)
+CURRICULUM = [(0, 1), (300, 2), (600, 3), (900, 4)]
+
+
+def learning_rate(step, args):
+    """1 after warm-up, then linearly to 0 over the last decay_steps."""
+    return min(1.0, (step + 1) / args.warmup_steps, max(0.0, (args.steps - step) / args.decay_steps))
+
+
+class Shared:
+    """What the processes share. Everything in `state` goes into a checkpoint."""
+
+    def __init__(self, config, workers):
+        size = sum(int(np.prod(s)) for s in config.shapes().values())
+        self.state = {name: torch.zeros(size).share_memory_() for name in ("weights", "first", "second", "average")}
+        self.used = torch.zeros(size).share_memory_()  # weights as the forward pass sees them (quantised or not)
+        self.grads = [torch.zeros(size).share_memory_() for _ in range(workers)]
+        self.figures = torch.zeros(workers, 4, dtype=torch.float64).share_memory_()
+        self.next_batch = multiprocessing.Value("i", 0)
+        self.barrier = multiprocessing.Barrier(workers)
+
+
+def update(names, shared, config, args, step):
+    """Applies the step's summed gradients to the tensors in `names`."""
+    weights, first, second, average, used = (views(t, config) for t in (
+        shared.state["weights"], shared.state["first"], shared.state["second"], shared.state["average"], shared.used))
+    grads = [views(g, config) for g in shared.grads]
+    scale = 1.0 / max(1.0, float(shared.figures[:, 1].sum()))
+    lr = learning_rate(step, args)
+    for name in names:
+        g = grads[0][name]
+        for other in grads[1:]:
+            g = g + other[name]
+        g = g * scale
+        w = weights[name]
+        if w.dim() == 1 or name == "token_embd":
+            rate = lr * args.adam_lr
+            first[name].mul_(0.9).add_(g, alpha=0.1)
+            second[name].mul_(0.98).addcmul_(g, g, value=0.02)
+            m, v = first[name] / (1 - 0.9 ** (step + 1)), second[name] / (1 - 0.98 ** (step + 1))
+            w.addcdiv_(m, v.sqrt_().add_(1e-9), value=-rate)
+        else:
+            rate = lr * args.muon_lr
+            first[name].mul_(0.95).add_(g)
+            direction = g.add(first[name], alpha=0.95)
+            w.mul_(1 - rate * args.weight_decay)
+            for start, stop in parts(name, config):
+                block = direction[start:stop]
+                w[start:stop].add_(orthogonalise(block), alpha=-rate * max(1.0, block.shape[0] / block.shape[1]) ** 0.5)
+        average[name].lerp_(w, 1 - args.average if step > 200 else 1.0)
+        if step + 1 >= args.quantise_from and quantise.is_quantised(name):
+            used[name].copy_(quantise.fake_q4_0(w))
+        else:
+            used[name].copy_(w)
+        for other in grads:
+            other[name].zero_()
+
+
+def save(path, shared, config, args, step, tokens):
+    torch.save({"state": {k: v.clone() for k, v in shared.state.items()}, "config": config.to_dict(), "step": step,
+                "tokens": tokens, "args": vars(args)}, path + ".tmp")
+    os.replace(path + ".tmp", path)
+
+
+def worker(rank, shared, config, args, kernels, start_step, tokens):
+    torch.set_num_threads(1)
+    net = Net(config, kernels)
+    tokenizer = Tokenizer.load(os.path.join(HERE, "tokenizer.json"))
+    used, grads = views(shared.used, config), views(shared.grads[rank], config)
+    # Whole tensors, spread so that both processes have about the same number of parameters to update.
+    loads, mine = [0] * args.workers, []
+    for name, weight in sorted(used.items(), key=lambda item: -item[1].numel()):
+        lightest = loads.index(min(loads))
+        loads[lightest] += weight.numel() * (0.3 if name == "token_embd" else 1)
+        if lightest == rank:
+            mine.append(name)
+    began = last_save = time.time()
+    seen, window = 0, []
+    for step in range(start_step, args.steps):
+        batches, step_tokens = micro_batches(tokenizer, args, step)
+        loss = correct = count = 0
+        while True:
+            with shared.next_batch.get_lock():
+                index = shared.next_batch.value
+                shared.next_batch.value += 1
+            if index >= len(batches):
+                break
+            ids, rows, targets = batches[index]
+            l, c = net.step(used, grads, ids, rows, targets)
+            loss, correct, count = loss + l, correct + c, count + len(targets)
+        shared.figures[rank] = torch.tensor([loss, count, correct, 0.0])
+        shared.barrier.wait()
+        update(mine, shared, config, args, step)
+        if rank == 0:
+            shared.next_batch.value = 0
+            total = shared.figures.sum(0).tolist()
+        shared.barrier.wait()
+        tokens += step_tokens
+        if rank:
+            continue
+        seen += step_tokens
+        window.append((total[0] / total[1], total[2] / total[1]))
+        if (step + 1) % args.log_every == 0:
+            print(json.dumps({"step": step + 1, "tokens": tokens, "loss": round(np.mean([w[0] for w in window]), 4),
+                              "token_accuracy": round(np.mean([w[1] for w in window]), 4),
+                              "tokens_per_s": int(seen / (time.time() - began)),
+                              "lr": round(learning_rate(step, args), 3)}), flush=True)
+            window, seen, began = [], 0, time.time()
+        if args.run and (time.time() - last_save > args.save_every or step + 1 == args.steps):
+            save(os.path.join(args.run, "checkpoint.pt"), shared, config, args, step + 1, tokens)
+            last_save = time.time()
+
+
+def check(kernels):
+    """Compares loss and every gradient with PyTorch's automatic differentiation of model.forward."""
+    config = model.Config(vocab_size=64, n_layers=2)
+    torch.manual_seed(0)
+    size = sum(int(np.prod(s)) for s in config.shapes().values())
+    weights = views(torch.zeros(size), config)
+    initialise(weights, config, 1)
+    grads = views(torch.zeros(size), config)
+    b, t = 3, 150
+    ids = torch.randint(0, config.vocab_size, (b, t))
+    rows, targets = torch.arange(5, b * t, 3), torch.randint(0, config.vocab_size, (b * t,))[5::3].contiguous()
+    loss, _ = Net(config, kernels).step(weights, grads, ids, rows, targets)
+    leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+    logits = model.forward(leaves, config, ids).reshape(b * t, -1)[rows]
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    expected.backward()
+    worst = max(float((grads[n] - leaves[n].grad).norm() / leaves[n].grad.norm()) for n in grads)
+    print(f"loss {loss:.5f}, PyTorch {float(expected):.5f}; worst relative gradient error {worst:.2e}")
+    assert abs(loss - float(expected)) < 1e-4 * loss and worst < 1e-4
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--run", metavar="DIR", help="folder of the checkpoint; resumes from the one found there")
+    parser.add_argument("--check", action="store_true", help="verify the gradients and stop")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--warmup-steps", type=int, default=60)
+    parser.add_argument("--decay-steps", type=int, default=1000, help="the last steps, with a falling learning rate")
+    parser.add_argument("--quantise-from", type=int, default=1 << 30, help="first step with Q4_0 weights")
+    parser.add_argument("--batch", type=int, default=32, help="conversations in a step")
+    parser.add_argument("--micro-tokens", type=int, default=1536)
+    parser.add_argument("--muon-lr", type=float, default=0.02)
+    parser.add_argument("--adam-lr", type=float, default=0.004)
+    parser.add_argument("--weight-decay", type=float, default=0.05)
+    parser.add_argument("--average", type=float, default=0.98, help="decay of the running average of the weights")
+    parser.add_argument("--log-every", type=int, default=20)
+    parser.add_argument("--save-every", type=float, default=100, help="seconds between checkpoints")
+    args = parser.parse_args()
+    kernels = load_kernels()
+    if args.check:
+        return check(kernels)
+
+    config = model.Config()
+    shared = Shared(config, args.workers)
+    weights = views(shared.state["weights"], config)
+    step = tokens = 0
+    path = args.run and os.path.join(args.run, "checkpoint.pt")
+    if path and os.path.exists(path):
+        saved = torch.load(path)
+        assert saved["config"] == config.to_dict(), "the checkpoint is of another shape"
+        for name, value in saved["state"].items():
+            shared.state[name].copy_(value)
+        step, tokens = saved["step"], saved["tokens"]
+    else:
+        if args.run:
+            os.makedirs(args.run, exist_ok=True)
+        initialise(weights, config, args.seed)
+    used = views(shared.used, config)
+    for name, weight in weights.items():
+        used[name].copy_(quantise.fake_q4_0(weight) if step >= args.quantise_from and quantise.is_quantised(name)
+                         else weight)
+    print(json.dumps({"parameters": shared.used.numel(), "from_step": step, **vars(args)}), flush=True)
+    others = [multiprocessing.Process(target=worker, args=(rank, shared, config, args, kernels, step, tokens),
+                                      daemon=True) for rank in range(1, args.workers)]
+    for other in others:
+        other.start()
+    worker(0, shared, config, args, kernels, step, tokens)
+    for other in others:
+        other.join()
+
+
+if __name__ == "__main__":
+    main()
