@@ -190,10 +190,10 @@ def tokenise(tokenizer, messages):
 
 def micro_batches(tokenizer, args, step):
     """The micro-batches of one step: (ids [b,t], rows, targets), the largest first."""
-    top = max(n for start, n in CURRICULUM if step >= start)
+    first, count, max_products = stage(step)
     conversations = []
-    for index in range(step * args.batch, (step + 1) * args.batch):
-        conversations.append(tokenise(tokenizer, generate.training_conversation(args.seed, index, top)))
+    for index in range(first, first + count):
+        conversations.append(tokenise(tokenizer, generate.training_conversation(args.seed, index, max_products)))
     conversations.sort(key=lambda c: -len(c[0]))
     batches, at = [], 0
     while at < len(conversations):
@@ -212,8 +212,18 @@ def micro_batches(tokenizer, args, step):
     return batches, sum(len(c[0]) for c in conversations)
 
 
-# (first step, most products in a catalogue)
-CURRICULUM = [(0, 1), (300, 2), (600, 3), (900, 4)]
+# (first step, conversations in a step, most products in a catalogue). Looking things up is learnt from one product
+# first; with four from the start it takes far longer to appear.
+STAGES = [(0, 32, 1), (294, 16, 1), (400, 16, 2), (700, 16, 3), (1000, 16, 4)]
+
+
+def stage(step):
+    """The step's first conversation, their number, and the most products in a catalogue."""
+    first = 0
+    for (start, count, products), following in zip(STAGES, STAGES[1:] + [(1 << 30, 0, 0)]):
+        if step < following[0]:
+            return first + (step - start) * count, count, products
+        first += (following[0] - start) * count
 
 
 def learning_rate(step, args):
@@ -356,8 +366,7 @@ def main():
     parser.add_argument("--warmup-steps", type=int, default=60)
     parser.add_argument("--decay-steps", type=int, default=1000, help="the last steps, with a falling learning rate")
     parser.add_argument("--quantise-from", type=int, default=1 << 30, help="first step with Q4_0 weights")
-    parser.add_argument("--batch", type=int, default=32, help="conversations in a step")
-    parser.add_argument("--micro-tokens", type=int, default=1536)
+    parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=0.004)
     parser.add_argument("--weight-decay", type=float, default=0.05)
