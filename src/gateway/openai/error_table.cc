@@ -19,6 +19,7 @@ constexpr Row kTable[] = {
      {400, "invalid_request_error", "context_length_exceeded"}},
     {FailureCode::kUnauthenticated, {401, "authentication_error", "invalid_api_key"}},
     {FailureCode::kPermissionDenied, {403, "permission_error", "permission_denied"}},
+    {FailureCode::kPrivacyRefused, {403, "permission_error", "privacy_refused"}},
     {FailureCode::kModelNotFound, {404, "invalid_request_error", "model_not_found"}},
     {FailureCode::kModelNotInstalled, {409, "invalid_request_error", "model_not_installed"}},
     {FailureCode::kNotFound, {404, "invalid_request_error", "not_found"}},

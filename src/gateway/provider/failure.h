@@ -16,6 +16,7 @@ enum class FailureCode {
   kContextLengthExceeded,   // the prompt does not fit the model's window
   kUnauthenticated,         // no key, or not a valid one
   kPermissionDenied,        // a valid key, but not for this
+  kPrivacyRefused,          // may not leave the device, which cannot serve it
   kModelNotFound,           // no model of that name
   kModelNotInstalled,       // known, but not on this device; the message says how to install it
   kNotFound,                // no such path

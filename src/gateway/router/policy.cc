@@ -1,0 +1,97 @@
+#include "gateway/router/policy.h"
+
+#include <algorithm>
+#include <array>
+#include <span>
+
+namespace tandem::gateway {
+namespace {
+
+constexpr std::array<std::string_view, 3> kPrivacyNames = {"any", "redacted", "on_device"};
+constexpr std::array<std::string_view, 4> kModeNames = {"PREFER_ON_DEVICE", "ONLY_ON_DEVICE",
+                                                        "PREFER_IN_CLOUD", "ONLY_IN_CLOUD"};
+constexpr std::array<std::string_view, kTaskClassCount> kTaskClassNames = {
+    "math_reasoning", "code_generation", "creative_writing", "translation",
+    "summarisation",  "extraction",      "product_question", "general_conversation"};
+
+template <typename Enum>
+Result<Enum> Parse(std::span<const std::string_view> names, std::string_view name,
+                   std::string_view what) {
+  const auto found = std::find(names.begin(), names.end(), name);
+  if (found != names.end()) return static_cast<Enum>(found - names.begin());
+  std::string list;
+  for (const std::string_view known : names) {
+    if (!list.empty()) list += ", ";
+    list += known;
+  }
+  return Err(ErrorCode::kInvalidArgument, "unknown {} '{}'; use one of {}", what, name, list);
+}
+
+std::unexpected<Error> Invalid(std::string message, std::string param) {
+  return std::unexpected(Error{ErrorCode::kInvalidArgument, std::move(message), std::move(param)});
+}
+
+bool HasTarget(const Strategy& strategy, std::string_view id) {
+  return std::ranges::any_of(strategy.targets, [&](const Target& t) { return t.id == id; });
+}
+
+}  // namespace
+
+std::string_view PrivacyName(Privacy privacy) {
+  return kPrivacyNames[static_cast<size_t>(privacy)];
+}
+std::string_view ModeName(Mode mode) { return kModeNames[static_cast<size_t>(mode)]; }
+std::string_view TaskClassName(TaskClass task) {
+  return kTaskClassNames[static_cast<size_t>(task)];
+}
+Result<Privacy> ParsePrivacy(std::string_view name) {
+  return Parse<Privacy>(kPrivacyNames, name, "privacy");
+}
+Result<Mode> ParseMode(std::string_view name) { return Parse<Mode>(kModeNames, name, "mode"); }
+Result<TaskClass> ParseTaskClass(std::string_view name) {
+  return Parse<TaskClass>(kTaskClassNames, name, "task class");
+}
+
+Status Validate(const Strategy& strategy) {
+  if (strategy.targets.empty()) return Invalid("a strategy needs at least one target", "targets");
+  for (size_t i = 0; i < strategy.targets.size(); ++i) {
+    const Target& target = strategy.targets[i];
+    const std::string field = fmt::format("targets[{}]", i);
+    if (target.id.empty()) return Invalid("a target needs an id", field + ".id");
+    if (target.model.empty()) return Invalid("a target needs a model", field + ".model");
+    for (size_t j = 0; j < i; ++j) {
+      if (strategy.targets[j].id == target.id) {
+        return Invalid(fmt::format("two targets are called '{}'", target.id), field + ".id");
+      }
+    }
+  }
+  for (size_t i = 0; i < strategy.rules.size(); ++i) {
+    const Rule& rule = strategy.rules[i];
+    const std::string field = fmt::format("rules[{}]", i);
+    if (rule.name.empty()) return Invalid("a rule needs a name", field + ".name");
+    if (rule.targets.empty()) return Invalid("a rule needs a target", field + ".targets");
+    for (const std::string& id : rule.targets) {
+      if (!HasTarget(strategy, id)) {
+        return Invalid(fmt::format("rule '{}' names the target '{}', which is not in the strategy",
+                                   rule.name, id),
+                       field + ".targets");
+      }
+    }
+  }
+  double shares = 0;
+  for (size_t i = 0; i < strategy.splits.size(); ++i) {
+    const TrafficSplit& split = strategy.splits[i];
+    const std::string field = fmt::format("splits[{}]", i);
+    if (!HasTarget(strategy, split.target)) {
+      return Invalid(fmt::format("no target is called '{}'", split.target), field + ".target");
+    }
+    if (!(split.share >= 0 && split.share <= 1)) {
+      return Invalid("a share lies between 0 and 1", field + ".share");
+    }
+    shares += split.share;
+  }
+  if (shares > 1 + 1e-9) return Invalid("the shares of all splits exceed 1", "splits");
+  return {};
+}
+
+}  // namespace tandem::gateway
