@@ -1,0 +1,181 @@
+#include "gateway/router/canary.h"
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem::gateway {
+namespace {
+
+using std::chrono::seconds;
+
+// Simulated traffic: log-normal latencies, a share of errors; time moves 30 s between looks.
+struct Traffic {
+  double baseline_errors = 0.01;
+  double canary_errors = 0.01;
+  double slower = 1;       // the canary's latencies, as a factor
+  double slower_tail = 1;  // the same for 4 % of its answers
+  double engaged_baseline = 0;
+  double engaged_canary = 0;
+  int requests_a_look = 400;
+};
+
+class Simulation {
+ public:
+  Simulation(uint64_t seed, CanaryOptions options, Traffic traffic)
+      : random_(seed), traffic_(traffic), canary_(std::move(options), clock_.Now()) {}
+
+  Canary& canary() { return canary_; }
+
+  // Runs until it ends or `looks` are over.
+  Canary::State Run(int looks) {
+    for (int look = 0; look < looks && canary_.state() == Canary::State::kRunning; ++look) {
+      for (int i = 0; i < traffic_.requests_a_look; ++i) canary_.Record(Request());
+      clock_.Advance(seconds(30));
+      for (const Canary::Change& change : canary_.Tick(clock_.Now())) last_ = change;
+    }
+    return canary_.state();
+  }
+  const Canary::Change& last() const { return last_; }
+
+ private:
+  CanarySample Request() {
+    CanarySample sample;
+    sample.canary = canary_.Assigned("user-" + std::to_string(random_() % 100'000));
+    sample.streamed = uniform_(random_) < 0.7;
+    sample.prompt_tokens = uniform_(random_) < 0.8 ? 100 : 700;
+    const double errors = sample.canary ? traffic_.canary_errors : traffic_.baseline_errors;
+    sample.error = uniform_(random_) < errors;
+    // Long prompts take longer in both arms: what stratifying is for.
+    sample.ttft_ms = (sample.prompt_tokens > 256 ? 3 : 1) * latency_(random_);
+    sample.ms_per_token = latency_(random_) / 10;
+    if (sample.canary) {
+      sample.ttft_ms *= traffic_.slower;
+      if (uniform_(random_) < 0.04) sample.ttft_ms *= traffic_.slower_tail;
+    }
+    sample.engaged =
+        uniform_(random_) < (sample.canary ? traffic_.engaged_canary : traffic_.engaged_baseline);
+    return sample;
+  }
+
+  std::mt19937_64 random_;
+  std::uniform_real_distribution<double> uniform_{0, 1};
+  std::lognormal_distribution<double> latency_{5.0, 0.5};
+  Traffic traffic_;
+  FakeClock clock_;
+  Canary canary_;
+  Canary::Change last_;
+};
+
+CanaryOptions Options() {
+  CanaryOptions options;
+  options.id = "c";
+  options.steps = {0.05, 0.5, 1.0};
+  return options;
+}
+
+// Share of simulated roll-outs that end in a state.
+double ShareEnding(Canary::State state, const Traffic& traffic, int runs) {
+  int hits = 0;
+  for (int run = 0; run < runs; ++run) {
+    CanaryOptions options = Options();
+    options.id = "c" + std::to_string(run);
+    hits += Simulation(static_cast<uint64_t>(run) + 1, options, traffic).Run(400) == state;
+  }
+  return hits / static_cast<double>(runs);
+}
+
+TEST(CanarySimulationTest, AnEqualCanaryIsPromotedAndSeldomRolledBack) {
+  const Traffic equal;
+  EXPECT_GE(ShareEnding(Canary::State::kPromoted, equal, 100), 0.93);
+}
+
+TEST(CanarySimulationTest, WorseOnesAreRolledBack) {
+  EXPECT_GE(ShareEnding(Canary::State::kRolledBack, {.canary_errors = 0.05}, 30), 0.95);
+  EXPECT_GE(ShareEnding(Canary::State::kRolledBack, {.slower = 1.4}, 30), 0.95);
+  EXPECT_GE(ShareEnding(Canary::State::kRolledBack, {.slower_tail = 6}, 30), 0.90)
+      << "the median is equal, the p99 is not";
+  EXPECT_GE(ShareEnding(Canary::State::kRolledBack,
+                        {.engaged_baseline = 0.30, .engaged_canary = 0.20}, 30),
+            0.95);
+}
+
+TEST(CanarySimulationTest, ABetterOneIsPromoted) {
+  EXPECT_GE(ShareEnding(Canary::State::kPromoted, {.canary_errors = 0.001, .slower = 0.5}, 30),
+            0.95);
+}
+
+TEST(CanaryTest, TooFewSamplesAreHeldNeverPromoted) {
+  Simulation simulation(1, Options(), {.requests_a_look = 1});
+  EXPECT_EQ(simulation.Run(100'000), Canary::State::kHeld);
+  EXPECT_THAT(simulation.last().reason, testing::HasSubstr("inconclusive"));
+}
+
+TEST(CanaryTest, FiveFailuresInARowAbortAtOnce) {
+  FakeClock clock;
+  Canary canary(Options(), clock.Now());
+  for (int i = 0; i < 4; ++i) canary.Record({.canary = true, .error = true});
+  EXPECT_TRUE(canary.Tick(clock.Now()).empty());
+  canary.Record({.canary = true, .error = true});
+  const auto changes = canary.Tick(clock.Now());
+  ASSERT_EQ(changes.size(), 1u);
+  EXPECT_EQ(changes[0].state, Canary::State::kRolledBack);
+  EXPECT_EQ(canary.share(), 0);
+}
+
+TEST(CanaryTest, BaselineFailuresDoNotAbort) {
+  FakeClock clock;
+  Canary canary(Options(), clock.Now());
+  for (int i = 0; i < 50; ++i) canary.Record({.canary = false, .error = true});
+  EXPECT_TRUE(canary.Tick(clock.Now()).empty());
+}
+
+TEST(CanaryTest, ASubjectStaysInWhenTheShareGrows) {
+  FakeClock clock;
+  Canary canary(Options(), clock.Now());
+  std::vector<std::string> early;
+  for (int i = 0; i < 2000; ++i) {
+    const std::string subject = "user-" + std::to_string(i);
+    if (canary.Assigned(subject)) early.push_back(subject);
+  }
+  EXPECT_NEAR(static_cast<double>(early.size()), 100, 35);
+  canary.Promote(clock.Now(), false, "ada");
+  EXPECT_EQ(canary.share(), 0.5);
+  for (const std::string& subject : early) EXPECT_TRUE(canary.Assigned(subject));
+}
+
+TEST(CanaryTest, PeopleDecide) {
+  FakeClock clock;
+  Canary canary(Options(), clock.Now());
+  EXPECT_EQ(canary.Hold("ada").state, Canary::State::kHeld);
+  for (int i = 0; i < 9; ++i) canary.Record({.canary = true, .error = true});
+  EXPECT_TRUE(canary.Tick(clock.Now()).empty()) << "held means held";
+  EXPECT_EQ(canary.Promote(clock.Now(), false, "ada").share, 0.5);
+  EXPECT_EQ(canary.Promote(clock.Now(), true, "ada").state, Canary::State::kPromoted);
+  EXPECT_EQ(canary.share(), 1);
+  EXPECT_EQ(canary.RollBack("ada").reason, "rolled back by ada");
+  EXPECT_FALSE(canary.Assigned("anyone"));
+}
+
+TEST(CanaryTest, OptionsAreChecked) {
+  const auto param = [](auto change) {
+    CanaryOptions options = Options();
+    change(options);
+    const Status status = Validate(options);
+    return status ? "" : status.error().param;
+  };
+  EXPECT_EQ(param([](CanaryOptions&) {}), "");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.id = ""; }), "id");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.steps = {}; }), "steps");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.steps = {0.5, 0.5}; }), "steps");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.steps = {0.5, 1.5}; }), "steps");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.alpha = 0; }), "alpha");
+  EXPECT_EQ(param([](CanaryOptions& o) { o.step_time = seconds(1); }), "step_time");
+}
+
+}  // namespace
+}  // namespace tandem::gateway
