@@ -1,0 +1,10 @@
+// data/models.json, as it was when the program was built.
+#pragma once
+
+#include <string_view>
+
+namespace tandem::fleet {
+
+std::string_view ModelsJson();
+
+}  // namespace tandem::fleet
