@@ -36,8 +36,7 @@ enum class WriteResult {
 // One request's response, held by shared_ptr. Exactly one SendFull, or one StartStream with any
 // number of Writes and one Finish. Letting go of the last reference before that answers 500 where
 // nothing was sent yet, and otherwise cuts the connection, so that no cut stream looks complete.
-// Thread: any, and it may outlive the server; calls for one response must not race each other, save
-// that OnClosed and closed() may. No call waits or writes to the socket itself.
+// Thread: any, and it may outlive the server. No call waits, and none writes to the socket itself.
 class HttpResponse {
  public:
   virtual ~HttpResponse() = default;
@@ -48,7 +47,8 @@ class HttpResponse {
   virtual bool SendFull(int status, Headers headers, std::string body) = 0;
 
   // Sends status and headers at once; the body follows by Write, chunked (HTTP/1.0: until the
-  // connection closes). Same result as SendFull.
+  // connection closes), or as it is where `headers` give a Content-Length, which then must come
+  // true: a stream that is longer or shorter is cut. Same result as SendFull.
   virtual bool StartStream(int status, Headers headers) = 0;
 
   // Queues bytes of the body; all that is queued when the connection's thread comes round goes out
@@ -59,11 +59,14 @@ class HttpResponse {
   // Ends a stream properly. False: the client is gone, or there is no stream.
   virtual bool Finish() = 0;
 
-  // Cuts the connection without ending the stream: the client sees a truncated answer.
+  // Sends what was written and cuts the connection without ending the stream: the client sees a
+  // truncated answer.
   virtual void Abort() = 0;
 
   // Calls once, on the connection's thread, if the client goes away (or the server stops, or the
-  // client reads nothing for write_timeout) before SendFull or Finish. Dropped after those.
+  // client reads nothing for write_timeout) before SendFull, Finish or Abort. Dropped after those.
+  // Where the client is gone already: at once, on the calling thread. The callback must not own
+  // this response.
   virtual void OnClosed(std::move_only_function<void()> callback) = 0;
 
   // Calls once, on the connection's thread, when at most half of max_buffered_bytes still waits.
@@ -81,16 +84,16 @@ struct HttpServerOptions {
   int io_threads = 1;                       // where `io` is not given
   std::shared_ptr<IoThreads> io = nullptr;  // to share threads with a client
 
-  size_t max_header_bytes = 32 << 10;     // request line and headers; beyond: 431
-  size_t max_body_bytes = 16 << 20;       // beyond: 413
-  size_t max_buffered_bytes = 256 << 10;  // unsent bytes of one response; beyond: kFull
-  int max_connections = 10000;            // beyond: 503
-  std::chrono::milliseconds header_timeout{
-      15'000};                                      // first byte of a request to end of its headers
-  std::chrono::milliseconds body_timeout{60'000};   // between two reads of a request's body
-  std::chrono::milliseconds idle_timeout{120'000};  // no request on an open connection
+  size_t max_header_bytes = 32 << 10;                // request line and headers; beyond: 431
+  size_t max_body_bytes = 16 << 20;                  // beyond: 413
+  size_t max_buffered_bytes = 256 << 10;             // unsent bytes of one response; beyond: kFull
+  int max_connections = 10000;                       // beyond: 503
+  std::chrono::milliseconds header_timeout{15'000};  // a request's first byte to the headers' end
+  std::chrono::milliseconds body_timeout{60'000};    // between two reads of a request's body
+  std::chrono::milliseconds idle_timeout{120'000};   // no request on an open connection
   std::chrono::milliseconds write_timeout{60'000};  // the client takes nothing of what waits for it
-  std::chrono::milliseconds linger_timeout{2'000};  // for the client to close after an error
+  std::chrono::milliseconds linger_timeout{2'000};  // for the client to close its end after us
+  std::chrono::milliseconds timeout_resolution{250};  // how often these are looked at
 
   // The body of an error that the server itself answers (400, 408, 413, 431, 500, 503, 505), so
   // that whoever owns the wire format owns these too. Called on I/O threads, possibly at the same
@@ -133,6 +136,7 @@ class HttpServer {
   void Stop();
 
  private:
+  class Listener;
   struct Impl;
   explicit HttpServer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;

@@ -27,10 +27,11 @@ class IoThreads {
   int size() const;
 
   // For the room's own .cc files (internal/io_loop.h).
-  internal::IoLoop& loop(int index);
+  const std::shared_ptr<internal::IoLoop>& loop(int index);
   // The loop that runs on the calling thread, or the next one in turn where the caller is not one
   // of these threads.
-  internal::IoLoop& CurrentOrNextLoop();
+  const std::shared_ptr<internal::IoLoop>& CurrentOrNextLoop();
+  bool OnOneOfTheseThreads() const;
 
  private:
   struct Impl;
