@@ -101,6 +101,12 @@ class RawClient {
   bool ended() const { return ended_; }
   bool was_reset() const { return was_reset_; }
 
+  // True if ReadSome would not wait: bytes, the end or a reset are there.
+  bool Readable() const {
+    char byte = 0;
+    return ::recv(fd_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+  }
+
   // True if the server closes without sending anything more.
   bool ReadsEnd() { return buffered_.empty() && !ReadSome() && (ended_ || was_reset_); }
 
