@@ -1,0 +1,76 @@
+// The function table that an instruction set fills. Plain types only: the files that are compiled
+// with special flags include this and may emit no symbol that others could share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/quant/types.h"
+
+namespace tandem::kernels {
+
+enum class Isa { kScalar, kAvx2 };
+
+// Attention goes through the cache in tiles of this many positions, in order, whatever the batch.
+inline constexpr int kTilePositions = 64;
+// Query heads that a call of an attention kernel takes together.
+inline constexpr int kMaxQueries = 4;
+
+// Below the first, exp() is treated as zero: it would leave the normal numbers. The second keeps it
+// finite.
+inline constexpr float kExpZeroBelow = -87.3F;
+inline constexpr float kExpLargest = 88.0F;
+
+// Kernels of one weight type. Rows are GGUF blocks as mapped: row r starts at weights + r *
+// row_bytes. No alignment is promised, but that of float where the type is F32.
+struct TypeKernels {
+  // y[r] = dot(row r, x).
+  //   weights [n_rows, k] blocks;  x [k] f32;  y (out) [n_rows] f32
+  void (*gemv)(const std::byte* weights, size_t row_bytes, int64_t n_rows, int64_t k,
+               const float* x, float* y) = nullptr;
+  // One row's values, exactly as quant::DequantizeRow.
+  //   weights [k] blocks;  dst (out) [k] f32
+  void (*unpack)(const std::byte* weights, int64_t k, float* dst) = nullptr;
+};
+
+// Attention kernels of one cache element type.
+//   n_queries in [1, kMaxQueries], n_positions in [1, kTilePositions], head_dim a multiple of 8
+struct AttentionKernels {
+  // scores[q * kTilePositions + p] = scale * dot(query q, key p).
+  //   queries [n_queries, head_dim] f32;  keys [n_positions, head_dim]
+  void (*qk)(const float* queries, int n_queries, const std::byte* keys, int n_positions,
+             int head_dim, float scale, float* scores) = nullptr;
+  // out[q, d] += sum over p, in order, of weights[q * kTilePositions + p] * values[p, d].
+  //   values [n_positions, head_dim];  out (in, out) [n_queries, head_dim] f32
+  void (*av)(const float* weights, int n_queries, const std::byte* values, int n_positions,
+             int head_dim, float* out) = nullptr;
+};
+
+struct KernelSet {
+  Isa isa = Isa::kScalar;
+  // By quant::Type; null where there is no such type.
+  TypeKernels types[31] = {};
+  AttentionKernels attention_f32;
+  AttentionKernels attention_f16;
+  // y[t * y_stride + r] = dot(panel row r, token t); the same bits as gemv on the packed row.
+  //   panel [n_rows, panel_stride] f32;  x [n_tokens, x_stride] f32;  y (out) f32
+  void (*gemm)(const float* panel, int64_t panel_stride, int64_t n_rows, int64_t k, const float* x,
+               int64_t x_stride, int64_t n_tokens, float* y, int64_t y_stride) = nullptr;
+  float (*dot)(const float* a, const float* b, int64_t n) = nullptr;
+  // x[i] = exp(x[i] - max); returns the sum, in the order of a dot product. No input may be above
+  // max. Relative error of each below 4e-7; zero where the result is below the normal numbers.
+  float (*exp_sum)(float* x, int64_t n, float max) = nullptr;
+  // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i]; out may be gate or up.
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) = nullptr;
+  // IEEE half precision, rounded to nearest even.
+  void (*half_from_float)(const float* src, int64_t n, uint16_t* dst) = nullptr;
+
+  const TypeKernels& ForType(quant::Type type) const { return types[static_cast<int>(type)]; }
+};
+
+const KernelSet& ScalarKernels();
+#if defined(TANDEM_KERNELS_AVX2)
+const KernelSet& Avx2Kernels();
+#endif
+
+}  // namespace tandem::kernels

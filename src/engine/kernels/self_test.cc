@@ -1,0 +1,198 @@
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "engine/kernels/kernels.h"
+#include "engine/quant/codec.h"
+
+namespace tandem::kernels {
+namespace {
+
+using quant::Type;
+
+constexpr Type kTypes[] = {Type::kF32,  Type::kF16,  Type::kBF16,  Type::kQ8_0,
+                           Type::kQ4_0, Type::kQ4_1, Type::kQ5_0,  Type::kQ4_K,
+                           Type::kQ5_K, Type::kQ6_K, Type::kIQ4_NL};
+
+constexpr double kUnitRoundoff = 0x1p-24;
+
+// Values in [-1, 1) from a fixed linear congruential sequence (Knuth's MMIX constants).
+class Noise {
+ public:
+  float Next() {
+    state_ = state_ * 6364136223846793005ULL + 1442695040888963407ULL;
+    return static_cast<float>(static_cast<int32_t>(state_ >> 32)) * 0x1p-31F;
+  }
+  std::vector<float> Take(int64_t n) {
+    std::vector<float> values(n);
+    for (float& value : values) value = Next();
+    return values;
+  }
+
+ private:
+  uint64_t state_ = 1;
+};
+
+// Two dot products of the same n terms, summed in lanes of n / 8 with one rounding a step or two:
+// each is within (2 n / 8 + 4) u sum|a b| of the true value (Higham, Accuracy and Stability, 3.1).
+double DotTolerance(const float* a, const float* b, int64_t n) {
+  double magnitude = 0;
+  for (int64_t i = 0; i < n; ++i) magnitude += std::fabs(double{a[i]} * b[i]);
+  return 2 * (static_cast<double>(n) / 4 + 4) * kUnitRoundoff * magnitude +
+         std::numeric_limits<float>::min();
+}
+
+std::unexpected<Error> Differs(const KernelSet& set, std::string_view kernel, int64_t index,
+                               double got, double want) {
+  return Err(ErrorCode::kInternal,
+             "self-test of the {} kernels failed: {} gives {:.9g} at {} where the scalar reference "
+             "gives {:.9g}; set TANDEM_ISA=scalar and report this CPU",
+             IsaName(set.isa), kernel, got, index, want);
+}
+
+Status Near(const KernelSet& set, std::string_view kernel, int64_t index, double got, double want,
+            double tolerance) {
+  // Not (difference > tolerance): a NaN must fail.
+  if (std::fabs(got - want) <= tolerance) return {};
+  return Differs(set, kernel, index, got, want);
+}
+
+// Rows of every remainder of the row tile, so many blocks (dense types: odd lengths), and tokens of
+// every remainder of the token tile.
+Status TestType(const KernelSet& set, Type type, Noise* noise) {
+  const quant::TypeInfo& info = quant::GetType(type);
+  const KernelSet& reference = ScalarKernels();
+  constexpr int64_t kRows = 5;
+  constexpr int64_t kTokens = 5;
+  const int64_t lengths[] = {info.block_elements == 1 ? 13 : info.block_elements,
+                             info.block_elements == 1 ? 72 : 2 * info.block_elements};
+  for (const int64_t k : lengths) {
+    const int64_t row_bytes = quant::RowBytes(type, k);
+    // floats as storage: rows of F32 need their alignment
+    std::vector<float> storage((kRows * row_bytes + 3) / 4);
+    auto* weights = reinterpret_cast<std::byte*>(storage.data());
+    const std::vector<float> values = noise->Take(kRows * k);
+    for (int64_t r = 0; r < kRows; ++r) {
+      TANDEM_RETURN_IF_ERROR(
+          quant::QuantizeRow(type, values.data() + r * k, weights + r * row_bytes, k));
+    }
+    std::vector<float> panel(kRows * k);
+    std::vector<float> expected(k);
+    for (int64_t r = 0; r < kRows; ++r) {
+      set.ForType(type).unpack(weights + r * row_bytes, k, panel.data() + r * k);
+      reference.ForType(type).unpack(weights + r * row_bytes, k, expected.data());
+      for (int64_t i = 0; i < k; ++i) {
+        TANDEM_RETURN_IF_ERROR(
+            Near(set, fmt::format("unpack of {}", info.name), i, panel[r * k + i], expected[i], 0));
+      }
+    }
+    const std::vector<float> x = noise->Take(kTokens * k);
+    std::vector<float> many(kTokens * kRows);
+    set.gemm(panel.data(), k, kRows, k, x.data(), k, kTokens, many.data(), kRows);
+    for (int64_t t = 0; t < kTokens; ++t) {
+      const float* token = x.data() + t * k;
+      float got[kRows];
+      float want[kRows];
+      set.ForType(type).gemv(weights, row_bytes, kRows, k, token, got);
+      reference.ForType(type).gemv(weights, row_bytes, kRows, k, token, want);
+      for (int64_t r = 0; r < kRows; ++r) {
+        TANDEM_RETURN_IF_ERROR(Near(set, fmt::format("gemv of {}", info.name), r, got[r], want[r],
+                                    DotTolerance(panel.data() + r * k, token, k)));
+        TANDEM_RETURN_IF_ERROR(Near(set, fmt::format("gemm after unpack of {}", info.name), r,
+                                    many[t * kRows + r], got[r], 0));
+      }
+    }
+  }
+  return {};
+}
+
+Status TestAttention(const KernelSet& set, bool half, Noise* noise) {
+  constexpr int kHeadDim = 24;  // one pair of vectors and a single one
+  constexpr int kPositions = 5;
+  const AttentionKernels& kernels = half ? set.attention_f16 : set.attention_f32;
+  const AttentionKernels& reference =
+      half ? ScalarKernels().attention_f16 : ScalarKernels().attention_f32;
+  const std::string_view name = half ? "attention over f16" : "attention over f32";
+  std::vector<float> plane = noise->Take(kPositions * kHeadDim);
+  std::vector<uint16_t> half_plane(plane.size());
+  ScalarKernels().half_from_float(plane.data(), static_cast<int64_t>(plane.size()),
+                                  half_plane.data());
+  const auto* rows = half ? reinterpret_cast<const std::byte*>(half_plane.data())
+                          : reinterpret_cast<const std::byte*>(plane.data());
+  // Half precision rounds the plane by at most 2^-11; the tolerance is for the sums alone, so the
+  // magnitudes may as well come from the floats, a hair larger.
+  const double slack = 1.001;
+  for (int n_queries = 1; n_queries <= kMaxQueries; ++n_queries) {
+    const std::vector<float> queries = noise->Take(n_queries * kHeadDim);
+    std::vector<float> got(n_queries * kTilePositions);
+    std::vector<float> want(n_queries * kTilePositions);
+    kernels.qk(queries.data(), n_queries, rows, kPositions, kHeadDim, 0.25F, got.data());
+    reference.qk(queries.data(), n_queries, rows, kPositions, kHeadDim, 0.25F, want.data());
+    for (int q = 0; q < n_queries; ++q) {
+      for (int p = 0; p < kPositions; ++p) {
+        const int i = q * kTilePositions + p;
+        TANDEM_RETURN_IF_ERROR(Near(set, name, i, got[i], want[i],
+                                    slack * DotTolerance(queries.data() + q * kHeadDim,
+                                                         plane.data() + p * kHeadDim, kHeadDim)));
+      }
+    }
+    std::vector<float> out = noise->Take(n_queries * kHeadDim);
+    std::vector<float> expected = out;
+    kernels.av(want.data(), n_queries, rows, kPositions, kHeadDim, out.data());
+    reference.av(want.data(), n_queries, rows, kPositions, kHeadDim, expected.data());
+    for (size_t i = 0; i < out.size(); ++i) {
+      // At most kPositions products of magnitude below 6, and the start value, below 1.
+      TANDEM_RETURN_IF_ERROR(Near(set, name, static_cast<int64_t>(i), out[i], expected[i],
+                                  4 * (kPositions + 1) * kUnitRoundoff * (6.0 * kPositions + 1)));
+    }
+  }
+  return {};
+}
+
+Status TestElementwise(const KernelSet& set, Noise* noise) {
+  constexpr int64_t kN = 21;  // two vectors and a tail
+  const KernelSet& reference = ScalarKernels();
+  std::vector<float> x = noise->Take(kN);
+  for (int64_t i = 0; i < kN; ++i) x[i] = (x[i] - 1.0F) * 4.0F * static_cast<float>(i);
+  x[3] = -1000.0F;
+  std::vector<float> got = x;
+  std::vector<float> want = x;
+  const float got_sum = set.exp_sum(got.data(), kN, 0.0F);
+  const float want_sum = reference.exp_sum(want.data(), kN, 0.0F);
+  TANDEM_RETURN_IF_ERROR(Near(set, "exp_sum's sum", 0, got_sum, want_sum, 1e-5 * want_sum));
+  for (int64_t i = 0; i < kN; ++i) {
+    // Each is within 4e-7 of the true value.
+    TANDEM_RETURN_IF_ERROR(Near(set, "exp_sum", i, got[i], want[i], 8e-7 * want[i]));
+  }
+  const std::vector<float> up = noise->Take(kN);
+  set.silu_mul(x.data(), up.data(), kN, got.data());
+  reference.silu_mul(x.data(), up.data(), kN, want.data());
+  for (int64_t i = 0; i < kN; ++i) {
+    TANDEM_RETURN_IF_ERROR(Near(set, "silu_mul", i, got[i], want[i], 2e-6 * std::fabs(want[i])));
+  }
+  TANDEM_RETURN_IF_ERROR(Near(set, "dot", 0, set.dot(x.data(), up.data(), kN),
+                              reference.dot(x.data(), up.data(), kN),
+                              DotTolerance(x.data(), up.data(), kN)));
+  std::vector<uint16_t> got_half(kN);
+  std::vector<uint16_t> want_half(kN);
+  set.half_from_float(x.data(), kN, got_half.data());
+  reference.half_from_float(x.data(), kN, want_half.data());
+  for (int64_t i = 0; i < kN; ++i) {
+    TANDEM_RETURN_IF_ERROR(Near(set, "half_from_float", i, got_half[i], want_half[i], 0));
+  }
+  return {};
+}
+
+}  // namespace
+
+Status SelfTest(const KernelSet& set) {
+  Noise noise;
+  for (const Type type : kTypes) TANDEM_RETURN_IF_ERROR(TestType(set, type, &noise));
+  TANDEM_RETURN_IF_ERROR(TestAttention(set, false, &noise));
+  TANDEM_RETURN_IF_ERROR(TestAttention(set, true, &noise));
+  return TestElementwise(set, &noise);
+}
+
+}  // namespace tandem::kernels
