@@ -22,10 +22,11 @@ namespace tandem::ops {
 // Thread: one caller at a time; the caller works too.
 class ThreadPool {
  public:
-  // n_threads counts the caller; 0 means every core that the process may use.
+  // n_threads counts the caller; 0 means one per usable core. usable_cores is what
+  // os::UsableCpuCount() says; 0 leaves it to the standard library, which does not know of quotas.
   // Errors: kInvalidArgument for a negative or absurd count, kResourceExhausted if the system
   // refuses a thread.
-  static Result<std::unique_ptr<ThreadPool>> Create(int n_threads);
+  static Result<std::unique_ptr<ThreadPool>> Create(int n_threads, int usable_cores = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -59,6 +60,7 @@ class ThreadPool {
   void Run(const Job& job);
   void WorkerLoop(int worker);
   bool RunOneChunk(int worker);
+  void WakeWorkers();
 
   const int spin_turns_;
   std::vector<std::jthread> workers_;
