@@ -1,6 +1,6 @@
 // Charter of model/: architectures (phi3, qwen2) over GGUF weights: a batch step takes token ids
-// and KV caches and gives logits. It may include base, quant, kernels, ops, gguf and tokenizer (for
-// the vocabulary adaptor). Deliberately absent: scheduling, sampling, text.
+// and KV caches and gives logits. It may include base, os, quant, kernels, ops, gguf and tokenizer
+// (for the vocabulary adaptor). Deliberately absent: scheduling, sampling, text.
 //
 //   auto file = gguf::File::Open(path);
 //   auto model = Model::Load(*file);
@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/gguf/file.h"
@@ -125,9 +125,14 @@ class Forward {
   Forward();
 
   Status Validate(std::span<const BatchEntry> batch, std::span<float> logits) const;
+  int Place(std::span<const BatchEntry> batch);
   void Embed(std::span<const BatchEntry> batch);
-  void Rotary(std::span<const BatchEntry> batch);
-  void Attention(int layer, std::span<const BatchEntry> batch, int n_tokens);
+  void Rotary(int n_tokens);
+  void Normalise(const std::vector<float>& weight, int n_tokens);
+  void AddBranch(int n_tokens);
+  void Attention(int layer, int n_tokens);
+  void StoreKeysAndValues(int layer, int n_tokens);
+  void AttendHeads(int layer, int n_tokens);
   void FeedForward(int layer, int n_tokens);
   void Head(std::span<const BatchEntry> batch, std::span<float> logits);
 

@@ -1,0 +1,342 @@
+// The batch step. Comments give shapes; T is the number of tokens of the step.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "engine/model/model.h"
+#include "engine/model/weights.h"
+#include "engine/ops/attention.h"
+#include "engine/ops/matmul.h"
+#include "engine/ops/norm.h"
+#include "engine/ops/rotary.h"
+
+namespace tandem::model {
+namespace {
+
+constexpr int kMaxStepTokens = 1 << 16;
+// Floats that an elementwise loop handles per chunk: about 10 us.
+constexpr int64_t kChunkFloats = 32 * 1024;
+
+int64_t PanelFloats(const Hyperparameters& h) {
+  return std::max(
+      {ops::PanelFloats(h.d_model), ops::PanelFloats(h.q_dim()), ops::PanelFloats(h.d_ff)});
+}
+
+// Tokens of `width` floats that make a chunk.
+int64_t ChunkTokens(int64_t width) { return std::max<int64_t>(1, kChunkFloats / width); }
+
+}  // namespace
+
+struct Forward::Scratch {
+  // A token of the step: whose it is and where it stands.
+  struct Place {
+    KvCache* cache = nullptr;
+    int position = 0;
+  };
+
+  Scratch(const Hyperparameters& h, const StepLimits& limits, int n_threads)
+      : places(limits.max_tokens),
+        x(limits.max_tokens * int64_t{h.d_model}),
+        branch(x.size()),
+        qkv(limits.max_tokens * (h.q_dim() + 2 * h.kv_dim())),
+        attention(limits.max_tokens * h.q_dim()),
+        gate_up(limits.max_tokens * 2 * int64_t{h.d_ff}),
+        hidden(limits.max_tokens * int64_t{h.d_ff}),
+        cos(limits.max_tokens * int64_t{h.rotary_dim} / 2),
+        sin(cos.size()),
+        head_rows(limits.max_logit_rows * int64_t{h.d_model}),
+        panels(n_threads * PanelFloats(h)) {}
+
+  std::vector<Place> places;     // [T]
+  std::vector<float> x;          // [T, d_model] the residual stream
+  std::vector<float> branch;     // [T, d_model] input of a block, normalised; then its output
+  std::vector<float> qkv;        // [T, q_dim + 2 kv_dim]
+  std::vector<float> attention;  // [T, q_dim]
+  std::vector<float> gate_up;    // [T, 2 d_ff]
+  std::vector<float> hidden;     // [T, d_ff]
+  std::vector<float> cos;        // [T, rotary_dim / 2]
+  std::vector<float> sin;        // [T, rotary_dim / 2]
+  std::vector<float> head_rows;  // [logit rows, d_model]
+  std::vector<float> panels;     // [n_threads, PanelFloats]
+};
+
+uint64_t ScratchBytes(const Hyperparameters& h, const StepLimits& limits, int n_threads) {
+  const auto per_token = static_cast<uint64_t>(2 * int64_t{h.d_model} + 2 * h.q_dim() +
+                                               2 * h.kv_dim() + 3 * int64_t{h.d_ff} + h.rotary_dim);
+  return sizeof(float) *
+         (per_token * limits.max_tokens + static_cast<uint64_t>(h.d_model) * limits.max_logit_rows +
+          static_cast<uint64_t>(PanelFloats(h)) * n_threads);
+}
+
+Forward::Forward() = default;
+Forward::~Forward() = default;
+
+Result<std::unique_ptr<Forward>> Forward::Create(std::shared_ptr<const Model> model,
+                                                 ops::ThreadPool* pool, const StepLimits& limits) {
+  if (limits.max_tokens < 1 || limits.max_tokens > kMaxStepTokens || limits.max_logit_rows < 1 ||
+      limits.max_logit_rows > limits.max_tokens) {
+    return Err(ErrorCode::kInvalidArgument,
+               "a step of {} tokens with {} rows of logits; use 1 to {} tokens and at most as many "
+               "rows",
+               limits.max_tokens, limits.max_logit_rows, kMaxStepTokens);
+  }
+  std::unique_ptr<Forward> forward(new Forward());
+  try {
+    forward->scratch_ =
+        std::make_unique<Scratch>(model->hyperparameters(), limits, pool->n_threads());
+  } catch (const std::bad_alloc&) {
+    return Err(ErrorCode::kResourceExhausted,
+               "no memory for steps of {} tokens ({} MiB of scratch); use smaller steps",
+               limits.max_tokens,
+               ScratchBytes(model->hyperparameters(), limits, pool->n_threads()) >> 20);
+  }
+  forward->model_ = std::move(model);
+  forward->pool_ = pool;
+  forward->limits_ = limits;
+  return forward;
+}
+
+uint64_t Forward::scratch_bytes() const {
+  return ScratchBytes(model_->hyperparameters(), limits_, pool_->n_threads());
+}
+
+Status Forward::Validate(std::span<const BatchEntry> batch, std::span<float> logits) const {
+  const Hyperparameters& h = model_->hyperparameters();
+  size_t n_tokens = 0;
+  size_t n_rows = 0;
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const BatchEntry& entry = batch[i];
+    const size_t n = entry.token_ids.size();
+    if (entry.cache == nullptr || n == 0) {
+      return Err(ErrorCode::kInvalidArgument, "entry {} of the batch has no {}", i,
+                 n == 0 ? "tokens" : "cache");
+    }
+    if (!entry.cache->Fits(h)) {
+      return Err(ErrorCode::kInvalidArgument, "entry {}: its KV cache is of another model", i);
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (batch[j].cache == entry.cache) {
+        return Err(ErrorCode::kInvalidArgument, "entries {} and {} share a KV cache", j, i);
+      }
+    }
+    if (entry.n_logit_rows < 0 || static_cast<size_t>(entry.n_logit_rows) > n) {
+      return Err(ErrorCode::kInvalidArgument, "entry {}: {} rows of logits wanted of {} tokens", i,
+                 entry.n_logit_rows, n);
+    }
+    if (n > static_cast<size_t>(entry.cache->free_tokens())) {
+      return Err(ErrorCode::kResourceExhausted,
+                 "the context of {} tokens is full: {} are used and {} more were given",
+                 entry.cache->context_tokens(), entry.cache->length(), n);
+    }
+    for (const int32_t id : entry.token_ids) {
+      if (id < 0 || id >= h.vocab_size) {
+        return Err(ErrorCode::kInvalidArgument,
+                   "token id {} is outside the vocabulary of {} tokens", id, h.vocab_size);
+      }
+    }
+    n_tokens += n;
+    n_rows += entry.n_logit_rows;
+  }
+  if (n_tokens == 0) return Err(ErrorCode::kInvalidArgument, "the batch is empty");
+  if (n_tokens > static_cast<size_t>(limits_.max_tokens) ||
+      n_rows > static_cast<size_t>(limits_.max_logit_rows)) {
+    return Err(ErrorCode::kInvalidArgument,
+               "{} tokens and {} rows of logits; a step takes at most {} and {}", n_tokens, n_rows,
+               limits_.max_tokens, limits_.max_logit_rows);
+  }
+  if (logits.size() < n_rows * h.vocab_size) {
+    return Err(ErrorCode::kInvalidArgument, "room for {} logits where {} rows of {} were asked for",
+               logits.size(), n_rows, h.vocab_size);
+  }
+  return {};
+}
+
+Status Forward::Step(std::span<const BatchEntry> batch, std::span<float> logits) {
+  TANDEM_RETURN_IF_ERROR(Validate(batch, logits));
+  const int n_tokens = Place(batch);
+  Embed(batch);
+  Rotary(n_tokens);
+  for (int layer = 0; layer < model_->hyperparameters().n_layers; ++layer) {
+    Attention(layer, n_tokens);
+    FeedForward(layer, n_tokens);
+  }
+  Head(batch, logits);
+  for (const BatchEntry& entry : batch) {
+    entry.cache->Extend(static_cast<int>(entry.token_ids.size()));
+  }
+  return {};
+}
+
+int Forward::Place(std::span<const BatchEntry> batch) {
+  int t = 0;
+  for (const BatchEntry& entry : batch) {
+    for (size_t i = 0; i < entry.token_ids.size(); ++i) {
+      scratch_->places[t++] = {entry.cache, entry.cache->length() + static_cast<int>(i)};
+    }
+  }
+  return t;
+}
+
+// x = embedding[token id]
+void Forward::Embed(std::span<const BatchEntry> batch) {
+  const ops::Matrix& embedding = model_->weights().embedding;
+  const auto unpack = model_->kernels().ForType(embedding.type).unpack;
+  float* x = scratch_->x.data();
+  for (const BatchEntry& entry : batch) {
+    for (const int32_t id : entry.token_ids) {
+      unpack(embedding.data + id * embedding.row_bytes, embedding.n_cols, x);
+      x += embedding.n_cols;
+    }
+  }
+}
+
+// cos and sin of every token's position, for all layers and heads.
+void Forward::Rotary(int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const Weights& weights = model_->weights();
+  const int64_t n_pairs = h.rotary_dim / 2;
+  for (int t = 0; t < n_tokens; ++t) {
+    const Scratch::Place& place = scratch_->places[t];
+    ops::CosSin(
+        place.position,
+        place.cache->uses_long_rope() ? weights.long_frequencies : weights.short_frequencies,
+        h.rope_attention_factor, scratch_->cos.data() + t * n_pairs,
+        scratch_->sin.data() + t * n_pairs);
+  }
+}
+
+// branch = RmsNorm(x) * weight
+void Forward::Normalise(const std::vector<float>& weight, int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const int64_t width = h.d_model;
+  pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      ops::RmsNorm(model_->kernels(), scratch_->x.data() + t * width, weight.data(), h.rms_norm_eps,
+                   width, scratch_->branch.data() + t * width);
+    }
+  });
+}
+
+// x += branch
+void Forward::AddBranch(int n_tokens) {
+  const int64_t width = model_->hyperparameters().d_model;
+  pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int, int64_t begin, int64_t end) {
+    ops::Add(scratch_->x.data() + begin * width, scratch_->branch.data() + begin * width,
+             (end - begin) * width);
+  });
+}
+
+// x += W_o Attend(rotate(q), rotate(k), v) with q, k, v = W_qkv RmsNorm(x) + bias
+void Forward::Attention(int layer, int n_tokens) {
+  const LayerWeights& weights = model_->weights().layers[layer];
+  Normalise(weights.attention_norm, n_tokens);
+  ops::MatMul(model_->kernels(), *pool_, weights.qkv, scratch_->branch.data(), n_tokens,
+              scratch_->qkv.data(), scratch_->panels);
+  StoreKeysAndValues(layer, n_tokens);
+  AttendHeads(layer, n_tokens);
+  ops::MatMul(model_->kernels(), *pool_, {&weights.attention_output, 1}, scratch_->attention.data(),
+              n_tokens, scratch_->branch.data(), scratch_->panels);
+  AddBranch(n_tokens);
+}
+
+// Adds the bias, rotates queries and keys, and puts keys and values where they stay.
+void Forward::StoreKeysAndValues(int layer, int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const std::vector<float>& bias = model_->weights().layers[layer].qkv_bias;
+  const int64_t width = h.q_dim() + 2 * h.kv_dim();
+  const int n_pairs = h.rotary_dim / 2;
+  const auto store = [&](const float* row, const KvCache& cache, std::byte* plane, int position) {
+    std::byte* slot = plane + position * cache.row_bytes();
+    if (cache.type() == KvType::kF16) {
+      model_->kernels().half_from_float(row, h.head_dim, reinterpret_cast<uint16_t*>(slot));
+    } else {
+      std::memcpy(slot, row, cache.row_bytes());
+    }
+  };
+  pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      float* qkv = scratch_->qkv.data() + t * width;
+      if (!bias.empty()) ops::Add(qkv, bias.data(), width);
+      const float* cos = scratch_->cos.data() + t * n_pairs;
+      const float* sin = scratch_->sin.data() + t * n_pairs;
+      for (int head = 0; head < h.n_heads + h.n_kv_heads; ++head) {
+        ops::Rotate(qkv + int64_t{head} * h.head_dim, n_pairs, cos, sin);
+      }
+      const auto [cache, position] = scratch_->places[t];
+      for (int head = 0; head < h.n_kv_heads; ++head) {
+        const float* key = qkv + h.q_dim() + int64_t{head} * h.head_dim;
+        store(key, *cache, cache->keys(layer, head), position);
+        store(key + h.kv_dim(), *cache, cache->values(layer, head), position);
+      }
+    }
+  });
+}
+
+// attention = softmax(q k^T / sqrt(head_dim)) v, every query head over its KV head's past.
+void Forward::AttendHeads(int layer, int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const kernels::KernelSet& kernels = model_->kernels();
+  const int64_t width = h.q_dim() + 2 * h.kv_dim();
+  const int n_queries = h.n_heads / h.n_kv_heads;
+  const int64_t group = int64_t{n_queries} * h.head_dim;
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(h.head_dim)));
+  int64_t n_positions = 0;
+  for (int t = 0; t < n_tokens; ++t) n_positions += scratch_->places[t].position + 1;
+  // A token's work for one KV head is its positions times the group, twice.
+  const int64_t chunk = std::max<int64_t>(1, kChunkFloats * n_tokens / (group * n_positions));
+  pool_->ParallelFor(int64_t{n_tokens} * h.n_kv_heads, chunk, [&](int, int64_t begin, int64_t end) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t t = item / h.n_kv_heads;
+      const auto head = static_cast<int>(item % h.n_kv_heads);
+      const auto [cache, position] = scratch_->places[t];
+      ops::Attend(
+          kernels, cache->type() == KvType::kF16 ? kernels.attention_f16 : kernels.attention_f32,
+          scratch_->qkv.data() + t * width + head * group, n_queries, cache->keys(layer, head),
+          cache->values(layer, head), cache->row_bytes(), position + 1, h.head_dim, scale,
+          scratch_->attention.data() + t * h.q_dim() + head * group);
+    }
+  });
+}
+
+// x += W_down (silu(gate) * up) with gate, up = W_gate_up RmsNorm(x)
+void Forward::FeedForward(int layer, int n_tokens) {
+  const LayerWeights& weights = model_->weights().layers[layer];
+  const kernels::KernelSet& kernels = model_->kernels();
+  const int64_t d_ff = model_->hyperparameters().d_ff;
+  Normalise(weights.ffn_norm, n_tokens);
+  ops::MatMul(kernels, *pool_, weights.gate_up, scratch_->branch.data(), n_tokens,
+              scratch_->gate_up.data(), scratch_->panels);
+  pool_->ParallelFor(n_tokens, ChunkTokens(d_ff), [&](int, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const float* gate = scratch_->gate_up.data() + t * 2 * d_ff;
+      kernels.silu_mul(gate, gate + d_ff, d_ff, scratch_->hidden.data() + t * d_ff);
+    }
+  });
+  ops::MatMul(kernels, *pool_, {&weights.down, 1}, scratch_->hidden.data(), n_tokens,
+              scratch_->branch.data(), scratch_->panels);
+  AddBranch(n_tokens);
+}
+
+// logits = W_head RmsNorm(x), for the rows that were asked for.
+void Forward::Head(std::span<const BatchEntry> batch, std::span<float> logits) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const Weights& weights = model_->weights();
+  const int64_t width = h.d_model;
+  int64_t end = 0;
+  int64_t n_rows = 0;
+  for (const BatchEntry& entry : batch) {
+    end += static_cast<int64_t>(entry.token_ids.size());
+    for (int64_t t = end - entry.n_logit_rows; t < end; ++t) {
+      ops::RmsNorm(model_->kernels(), scratch_->x.data() + t * width, weights.output_norm.data(),
+                   h.rms_norm_eps, width, scratch_->head_rows.data() + n_rows * width);
+      ++n_rows;
+    }
+  }
+  if (n_rows == 0) return;
+  ops::MatMul(model_->kernels(), *pool_, {&weights.head, 1}, scratch_->head_rows.data(), n_rows,
+              logits.data(), scratch_->panels);
+}
+
+}  // namespace tandem::model
