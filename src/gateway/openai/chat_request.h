@@ -14,8 +14,9 @@
 namespace tandem::gateway::openai {
 
 struct BodyLimits {
-  // A full 128 K-token window is below 1 MB of text; the rest is room for JSON escapes.
-  size_t max_bytes = size_t{8} << 20;
+  // A full 128 K-token window is about 1 MB of text; the rest is room for JSON escapes and for
+  // clients that send too much and should hear so in terms of tokens.
+  size_t max_bytes = size_t{16} << 20;
   // Tool schemas nest; 100 is far beyond any of them and far below what the stack holds.
   size_t max_depth = 100;
 };

@@ -364,16 +364,17 @@ TEST(ChatRequestTest, DeepNestingIsRefusedWithoutDeepRecursion) {
   MustParse(Body(fmt::format(R"(,"x":{})", nested)));
 }
 
-TEST(ChatRequestTest, BodySizeIsLimited) {
+TEST(ChatRequestTest, TenMegabytesAreReadAndSizeIsLimited) {
   const std::string big(10'000'000, 'a');
   const std::string body =
       fmt::format(R"({{"model":"m","messages":[{{"role":"user","content":"{}"}}]}})", big);
-  const Failure failure = MustFail(body);
-  EXPECT_EQ(failure.code, FailureCode::kPayloadTooLarge);
-  EXPECT_THAT(failure.message, HasSubstr("at most 8388608"));
-  auto parsed = ParseChatRequest(body, BodyLimits{.max_bytes = body.size()});
-  ASSERT_TRUE(parsed.has_value());
-  EXPECT_EQ(parsed->generate.messages[0].content.size(), big.size());
+  EXPECT_EQ(MustParse(body).generate.messages[0].content.size(), big.size());
+  EXPECT_TRUE(ParseChatRequest(body, BodyLimits{.max_bytes = body.size()}).has_value());
+  const auto refused = ParseChatRequest(body, BodyLimits{.max_bytes = body.size() - 1});
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().code, FailureCode::kPayloadTooLarge);
+  EXPECT_THAT(refused.error().message, HasSubstr(fmt::format("at most {}", body.size() - 1)));
+  EXPECT_EQ(MustFail(std::string(17'000'000, ' ')).code, FailureCode::kPayloadTooLarge);
 }
 
 }  // namespace

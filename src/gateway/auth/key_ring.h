@@ -1,0 +1,100 @@
+// Virtual keys: who may call. Charter of gateway/auth: keys, later scopes, budgets, rotation and
+// the audit chain; it includes base/, os/, crypto/ and store/. Deliberately absent: HTTP and its
+// headers.
+//
+// A key is tdm_live_<8 base62: id>_<43 base62: secret><6 base62: CRC-32 of all before>. The
+// checksum is no secret: it turns typing errors away before any look-up and lets scanners of leaked
+// secrets be sure. Only an HMAC-SHA-256 of the key is stored, under a pepper that lies in a file
+// beside the database, so that neither of the two alone lets anyone try keys.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "gateway/auth/key_store.h"
+
+namespace tandem::gateway::auth {
+
+// The parts of a key whose form and checksum are right; nothing is said yet about whether it was
+// ever issued. Views into the text.
+struct KeyParts {
+  std::string_view id;
+  std::string_view secret;
+};
+
+// Errors: kUnauthenticated. The message never repeats any of the text.
+// Cost: linear, no look-up.
+Result<KeyParts> ParseKey(std::string_view text);
+
+// Assembles a key from its id (8 base62 characters) and secret (43).
+std::string FormatKey(std::string_view id, std::string_view secret);
+
+// Errors: kInvalidArgument unless 1 to 64 of a-z A-Z 0-9 . _ - @, the first a letter or digit.
+Status CheckKeyName(std::string_view name);
+
+// Who makes a call.
+struct Principal {
+  std::string key_id;
+  std::string key_name;
+};
+
+struct CreatedKey {
+  std::string text;  // shown once, kept nowhere
+  KeyRecord record;
+};
+
+// Thread: any. The store is used under this object's lock only.
+class KeyRing {
+ public:
+  // Reads the pepper, or makes it (mode 0600) where there is neither a pepper nor a key. `store`
+  // and `clock` must outlive this object. Errors: kFailedPrecondition where there are keys but no
+  // pepper (none of them could be verified)
+  //   or where others may read the pepper; kCorrupt; the store's and the file's.
+  static Result<std::unique_ptr<KeyRing>> Open(KeyStore* store,
+                                               const std::filesystem::path& pepper_file,
+                                               const Clock* clock);
+
+  // Errors: kInvalidArgument for the name; kAlreadyExists where a key that is not revoked has it.
+  Result<CreatedKey> Create(std::string_view name);
+
+  // Who the key belongs to. Keys are kept in memory; a key that another process made
+  // counts at once, one that it revoked is refused after at most kRefreshInterval.
+  // Errors: kUnauthenticated, alike for an unknown, a wrong and a revoked key; the store's.
+  // Cost: one HMAC; a read of the store's version once in kRefreshInterval and for an unknown id.
+  Result<Principal> Verify(std::string_view key_text);
+
+  // All keys, revoked ones too, oldest first.
+  Result<std::vector<KeyRecord>> List();
+
+  // By id, or by the name of a key that is not revoked. Counts at once in this process.
+  // Errors: kNotFound; kFailedPrecondition where it is revoked already.
+  Result<KeyRecord> Revoke(std::string_view id_or_name);
+
+  static constexpr std::chrono::milliseconds kRefreshInterval{500};
+
+ private:
+  KeyRing(KeyStore* store, const Clock* clock, std::string pepper);
+  Status RefreshLocked(std::chrono::milliseconds max_age);
+  Status ReloadLocked();
+
+  KeyStore* const store_;
+  const Clock* const clock_;
+  const std::string pepper_;  // 32 bytes
+
+  std::mutex mutex_;                                   // guards all below, and the store
+  std::unordered_map<std::string, KeyRecord> active_;  // by id
+  std::optional<int64_t> version_;                     // of the store when active_ was read
+  SteadyTime checked_{};                               // when version_ was last compared
+};
+
+}  // namespace tandem::gateway::auth
