@@ -1,0 +1,299 @@
+#include "gateway/answer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "gateway/answer_check.h"
+#include "gateway/openai/error_table.h"
+
+namespace tandem::gateway {
+namespace {
+
+// One write of what waited: well below half of net/'s buffer, so that it always fits when net/ says
+// that there is room again.
+constexpr size_t kFlushBytes = size_t{16} << 10;
+
+}  // namespace
+
+void AddRetryAfter(const Failure& failure, net::Headers* headers) {
+  const bool busy = failure.code == FailureCode::kRateLimited ||
+                    failure.code == FailureCode::kShuttingDown ||
+                    failure.code == FailureCode::kUnavailable;
+  if (busy) headers->Set("Retry-After", "1");
+}
+
+std::optional<InFlightSlot> InFlightSlot::TryTake(std::shared_ptr<std::atomic<int>> count,
+                                                  int limit) {
+  if (count->fetch_add(1) >= limit) {
+    count->fetch_sub(1);
+    return std::nullopt;
+  }
+  return InFlightSlot(std::move(count));
+}
+
+InFlightSlot::~InFlightSlot() {
+  if (count_ != nullptr) count_->fetch_sub(1);
+}
+
+Answer::Answer(AnswerPlan plan, std::shared_ptr<Provider> provider,
+               std::shared_ptr<net::HttpResponse> response, InFlightSlot slot)
+    : plan_(std::move(plan)),
+      provider_(std::move(provider)),
+      response_(std::move(response)),
+      wants_calls_(!plan_.request.tools_json.empty()),
+      wants_logprobs_(plan_.request.top_logprobs.has_value()),
+      quality_check_(plan_.request.quality_check),
+      slot_(std::move(slot)) {
+  openai::StreamOptions options{plan_.include_usage, wants_logprobs_, std::nullopt};
+  if (plan_.include_route) options.route = plan_.route;
+  if (plan_.form == AnswerForm::kChunks) stream_ = NewChunkStream(plan_.head, std::move(options));
+  if (plan_.form == AnswerForm::kLines) stream_ = NewLineStream(plan_.head, std::move(options));
+}
+
+void Answer::Run(AnswerPlan plan, const std::shared_ptr<Provider>& provider,
+                 std::shared_ptr<net::HttpResponse> response, InFlightSlot slot) {
+  GenerateRequest request = plan.request;
+  auto answer =
+      std::make_shared<Answer>(std::move(plan), provider, std::move(response), std::move(slot));
+  // Weak: the response must not own, through its callback, what owns it.
+  answer->response_->OnClosed([weak = std::weak_ptr(answer)] {
+    if (auto self = weak.lock()) self->OnClosed();
+  });
+  std::shared_ptr<Generation> generation = provider->Start(
+      std::move(request), [answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
+  bool cancel = false;
+  {
+    std::lock_guard lock(answer->mutex_);
+    if (answer->ended_) return;
+    answer->generation_ = generation;
+    cancel = answer->cancelled_;
+  }
+  if (cancel) generation->Cancel();
+}
+
+void Answer::OnEvent(GenerateEvent event) {
+  if (auto* delta = std::get_if<TextDelta>(&event)) return OnText(std::move(*delta));
+
+  std::shared_ptr<Generation> generation;  // dropped after the lock
+  {
+    std::lock_guard lock(mutex_);
+    ended_ = true;
+    generation = std::exchange(generation_, nullptr);
+  }
+  if (auto* finished = std::get_if<Finished>(&event)) OnFinished(std::move(*finished));
+  if (auto* failed = std::get_if<Failed>(&event)) Fail(failed->failure);
+  slot_.reset();
+}
+
+void Answer::OnText(TextDelta delta) {
+  std::ranges::move(delta.logprobs, std::back_inserter(logprobs_));
+  if (delta.text.empty()) return;
+  std::vector<openai::ToolCallEvent> events;
+  if (wants_calls_) {
+    calls_in_text_.Push(delta.text, &events);
+  } else {
+    events.emplace_back(std::move(delta.text));
+  }
+  Deliver(std::move(events));
+}
+
+void Answer::OnFinished(Finished finished) {
+  if (finished.reason == FinishReason::kCancelled) {
+    return Fail({FailureCode::kCancelled, "the answer was cancelled before it was complete"});
+  }
+  if (finished.reason == FinishReason::kDegenerate) {
+    return Fail({FailureCode::kOutputValidationFailed,
+                 fmt::format("the generated text failed a check: {}", finished.detail)});
+  }
+  std::vector<openai::ToolCallEvent> events;
+  calls_in_text_.Finish(&events);
+  Deliver(std::move(events));
+  if (quality_check_ && n_calls_ == 0) {
+    if (const auto found = FindDegeneration(text_)) {
+      return Fail({FailureCode::kOutputValidationFailed,
+                   fmt::format("the generated text failed a check: {}", *found)});
+    }
+  }
+  Complete(finished);
+}
+
+void Answer::Deliver(std::vector<openai::ToolCallEvent> events) {
+  for (openai::ToolCallEvent& event : events) {
+    if (auto* text = std::get_if<std::string>(&event)) DeliverText(std::move(*text));
+    if (auto* call = std::get_if<ToolCall>(&event)) DeliverCall(std::move(*call));
+  }
+}
+
+void Answer::DeliverText(std::string text) {
+  if (stream_ == nullptr || quality_check_) text_ += text;
+  if (stream_ == nullptr) return;
+  Send(stream_->Text(text, logprobs_), false);
+  logprobs_.clear();
+}
+
+void Answer::DeliverCall(ToolCall call) {
+  if (n_calls_ > 0 && !plan_.parallel_tool_calls) return;
+  // Unique without another source of randomness: the answer's id is.
+  call.id = fmt::format("call_{}_{}", plan_.head.id.substr(plan_.head.id.find('-') + 1), n_calls_);
+  ++n_calls_;
+  if (stream_ == nullptr) {
+    calls_.push_back(std::move(call));
+  } else {
+    Send(stream_->Call(call), false);
+  }
+}
+
+void Answer::Complete(const Finished& finished) {
+  const openai::AnswerEnd end{finished.reason, n_calls_ > 0, finished.usage, finished.ttft_ms,
+                              finished.e2e_ms};
+  bool delivered = false;
+  if (stream_ != nullptr) {
+    // Those of tokens without text of their own, such as the one that ends the turn.
+    if (wants_logprobs_ && !logprobs_.empty()) Send(stream_->Text("", logprobs_), false);
+    delivered = Send(stream_->End(end), true);
+  } else {
+    openai::Completion completion{plan_.head, std::move(text_), std::move(calls_), std::nullopt,
+                                  end,        std::nullopt};
+    if (wants_logprobs_) completion.logprobs = std::move(logprobs_);
+    if (plan_.include_route) completion.route = plan_.route;
+    plan_.headers.Set("Content-Type", "application/json");
+    delivered = response_->SendFull(200, plan_.headers, CompletionBody(completion));
+  }
+  Log(delivered ? openai::FinishReasonName(end) : "client gone", &finished);
+}
+
+void Answer::Fail(const Failure& failure) {
+  const openai::WireError& wire = openai::WireErrorOf(failure.code);
+  bool closed = false;
+  {
+    std::lock_guard lock(mutex_);
+    closed = closed_;
+  }
+  if (closed) return Log("client gone", nullptr);
+  if (started_) {
+    Send(stream_->Fail(failure), true);
+  } else {
+    AddRetryAfter(failure, &plan_.headers);
+    plan_.headers.Set("Content-Type", "application/json");
+    response_->SendFull(wire.http_status, plan_.headers, openai::ErrorBody(failure));
+  }
+  Log(wire.code, nullptr);
+}
+
+// Writes a piece of the stream, after its head where that is not out yet. False: the client is
+// gone.
+bool Answer::Send(std::string bytes, bool last) {
+  if (!started_) {
+    started_ = true;
+    plan_.headers.Set("Content-Type", "text/event-stream; charset=utf-8");
+    plan_.headers.Set("Cache-Control", "no-cache");
+    plan_.headers.Set("X-Accel-Buffering", "no");  // asks proxies in between not to hold it back
+    if (!response_->StartStream(200, plan_.headers)) {
+      OnClosed();
+      return false;
+    }
+    bytes.insert(0, stream_->Start());
+  }
+  bool overflow = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return false;
+    const bool waiting = !pending_.empty();
+    pending_ += bytes;
+    finish_when_flushed_ = last;
+    const net::WriteResult result = waiting ? net::WriteResult::kFull : FlushLocked();
+    closed_ = result == net::WriteResult::kClosed;
+    if (result == net::WriteResult::kFull) {
+      overflow = pending_.size() > plan_.max_pending_bytes;
+      closed_ = overflow;
+      if (!overflow && last) keep_alive_ = shared_from_this();
+      if (!overflow && !waiting) AwaitWritableLocked();
+    }
+    if (!closed_) return true;
+  }
+  if (overflow) {
+    log::Warning("{} cut: the client left {} bytes unread", plan_.route.request_id,
+                 plan_.max_pending_bytes);
+    response_->Abort();
+  }
+  Cancel();
+  return false;
+}
+
+// Hands over what waits; kFull while some of it still does.
+net::WriteResult Answer::FlushLocked() {
+  size_t taken = 0;
+  net::WriteResult result = net::WriteResult::kOk;
+  while (taken < pending_.size() && result == net::WriteResult::kOk) {
+    const std::string_view piece = std::string_view(pending_).substr(taken, kFlushBytes);
+    result = response_->Write(piece);
+    if (result == net::WriteResult::kOk) taken += piece.size();
+  }
+  pending_.erase(0, taken);
+  if (result == net::WriteResult::kOk && finish_when_flushed_) response_->Finish();
+  return result;
+}
+
+void Answer::AwaitWritableLocked() {
+  response_->OnWritable([weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->OnWritable();
+  });
+}
+
+void Answer::OnWritable() {
+  std::shared_ptr<Answer> last_reference;  // dropped after the lock
+  bool cancel = false;
+  {
+    std::lock_guard lock(mutex_);
+    if (closed_) return;
+    switch (FlushLocked()) {
+      case net::WriteResult::kFull:
+        return AwaitWritableLocked();
+      case net::WriteResult::kClosed:
+        closed_ = true;
+        cancel = true;
+        break;
+      case net::WriteResult::kOk:
+        break;
+    }
+    if (closed_ || finish_when_flushed_) last_reference = std::move(keep_alive_);
+  }
+  if (cancel) Cancel();
+}
+
+void Answer::OnClosed() {
+  std::shared_ptr<Answer> last_reference;  // dropped after the lock
+  {
+    std::lock_guard lock(mutex_);
+    closed_ = true;
+    pending_.clear();
+    last_reference = std::move(keep_alive_);
+  }
+  Cancel();
+}
+
+void Answer::Cancel() {
+  std::shared_ptr<Generation> generation;
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    generation = generation_;
+  }
+  if (generation != nullptr) generation->Cancel();
+}
+
+// Never the text: the privacy contract covers logs.
+void Answer::Log(std::string_view outcome, const Finished* finished) const {
+  const Usage usage = finished == nullptr ? Usage{} : finished->usage;
+  log::Info(
+      "{} key={} model={} tier={} outcome={} prompt={} completion={} ttft_ms={:.1f} "
+      "e2e_ms={:.1f}",
+      plan_.route.request_id, plan_.key_id, plan_.route.model, TierName(plan_.route.tier), outcome,
+      usage.prompt_tokens, usage.completion_tokens, finished == nullptr ? 0 : finished->ttft_ms,
+      finished == nullptr ? 0 : finished->e2e_ms);
+}
+
+}  // namespace tandem::gateway

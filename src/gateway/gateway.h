@@ -1,0 +1,112 @@
+// The gateway's door: a request in, a metered stream out. Charter of gateway/: HTTP requests of the
+// public API, from the key to the last byte of the answer; it includes base/, net/ and the
+// gateway's rooms. Deliberately absent: sockets (net/ calls Handle), models and their loading (app/
+// gives a ModelDirectory), configuration files.
+//
+//   POST /v1/chat/completions, /v1/chat/streaming    GET /v1/models, /v1/models/{id}
+//   GET /v1/device/memory-status                     GET /healthz, /readyz, /version (no key)
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "gateway/auth/key_ring.h"
+#include "gateway/openai/chat_request.h"
+#include "gateway/provider/provider.h"
+#include "net/http_server.h"
+
+namespace tandem::gateway {
+
+// What the gateway asks about models; app/ implements it over the engine and the fleet.
+// Thread: any. Called on I/O threads: no call may wait for a model to load.
+class ModelDirectory {
+ public:
+  virtual ~ModelDirectory() = default;
+
+  struct Resolution {
+    std::shared_ptr<Provider> provider;  // never null
+    std::string reason;                  // for x-tandem-route-reason, for example "requested_model"
+  };
+  // The provider that answers to `name`, a model's id or an alias.
+  // Errors: kModelNotFound; kModelNotInstalled with the command that installs it.
+  virtual std::expected<Resolution, Failure> Resolve(std::string_view name) = 0;
+
+  struct Model {
+    std::string id;
+    int64_t created = 0;              // seconds since 1970
+    std::string owned_by = "tandem";  // OpenAI's field
+  };
+  // Every name that Resolve answers to, aliases too, in the order to show them in.
+  virtual std::vector<Model> List() = 0;
+
+  struct Memory {
+    uint64_t available_bytes = 0;
+    uint64_t total_bytes = 0;
+    uint64_t limit_bytes = 0;     // what this process may use
+    uint64_t weights_bytes = 0;   // of the loaded models
+    uint64_t kv_cache_bytes = 0;  // of the running sessions
+  };
+  virtual Result<Memory> ReadMemory() = 0;
+};
+
+struct GatewayOptions {
+  std::string version;  // for /version
+  openai::BodyLimits body;
+  // Chat answers running at the same time; beyond: 429 with Retry-After.
+  int max_in_flight = 64;
+  // Of one answer, beyond what net/ buffers for a client that reads too slowly; beyond: the
+  // generation is cancelled and the connection cut.
+  size_t max_pending_bytes = size_t{1} << 20;
+  // An origin ("https://app.example") or "*" for browsers; empty: no CORS headers at all.
+  std::string cors_allow_origin;
+};
+
+// Thread: any. The directory, the keys and the clock must outlive this object and every answer.
+class Gateway {
+ public:
+  Gateway(GatewayOptions options, ModelDirectory* models, auth::KeyRing* keys, const Clock* clock);
+
+  // Answers every request exactly once, now or later from a provider's thread. Never waits.
+  // Errors are OpenAI's error object with the status of gateway/openai/error_table.h.
+  void Handle(net::HttpRequest request, std::shared_ptr<net::HttpResponse> response);
+
+  // From now on new chats get 503 and /readyz says so; running answers go on.
+  void Drain() { draining_ = true; }
+
+  // Chat answers that run now.
+  int n_in_flight() const { return *in_flight_; }
+
+ private:
+  struct Call;
+  void Route(Call& call);
+  void RouteV1(Call& call);
+  void Chat(Call& call, bool lines);
+  void ListModels(Call& call);
+  void ShowModel(Call& call, std::string_view encoded_id);
+  void MemoryStatus(Call& call);
+  bool Authenticate(Call& call);
+  void Preflight(Call& call);
+  static void SendJson(Call& call, int status, std::string body);
+  static void SendFailure(Call& call, const Failure& failure);
+  static bool RequireMethod(Call& call, std::string_view method);
+
+  const GatewayOptions options_;
+  ModelDirectory* const models_;
+  auth::KeyRing* const keys_;
+  const Clock* const clock_;
+  std::atomic<bool> draining_ = false;
+  // Shared with the answers, which may outlive this object.
+  const std::shared_ptr<std::atomic<int>> in_flight_;
+};
+
+// The body of an error that net/ itself answers: for HttpServerOptions::render_error.
+net::HttpServerOptions::ErrorBody RenderHttpError(int status, const Error& error);
+
+}  // namespace tandem::gateway
