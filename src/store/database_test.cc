@@ -1,0 +1,427 @@
+#include "store/database.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tandem::store {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+class DatabaseTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string name = (std::filesystem::temp_directory_path() / "tandem_store_XXXXXX").string();
+    ASSERT_NE(::mkdtemp(name.data()), nullptr);
+    directory_ = name;
+    path_ = directory_ / "test.db";
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::unique_ptr<Database> Open(DatabaseOptions options = {}) {
+    auto database = Database::Open(path_, options);
+    EXPECT_TRUE(database) << database.error().message;
+    return database ? std::move(*database) : nullptr;
+  }
+
+  std::filesystem::path directory_;
+  std::filesystem::path path_;
+};
+
+constexpr Migration kItems[] = {
+    {"items", "CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;"},
+};
+
+std::vector<std::string> Names(Queries& queries) {
+  auto names = queries.Query<std::string>("SELECT name FROM items ORDER BY id", {},
+                                          [](const Row& row) { return row.Text(0); });
+  EXPECT_TRUE(names) << names.error().message;
+  return names.value_or(std::vector<std::string>());
+}
+
+// ---- Values and rows -------------------------------------------------------------------------
+
+TEST_F(DatabaseTest, EveryTypeComesBackAsItWent) {
+  auto database = Open();
+  ASSERT_TRUE(database->Execute("CREATE TABLE t (i INTEGER, r REAL, s TEXT, b BLOB, n TEXT)"));
+  const std::string text("nul \0 and \xC3\xA4", 12);
+  const std::string bytes("\x00\xFF\x80", 3);
+  EXPECT_EQ(database->Execute("INSERT INTO t VALUES ($1, $2, $3, $4, $5)",
+                              {int64_t{-9223372036854775807}, 0.1, text, Blob{bytes},
+                               std::optional<std::string>()}),
+            1);
+  int n_rows = 0;
+  EXPECT_TRUE(database->ForEach("SELECT * FROM t", {}, [&](const Row& row) {
+    ++n_rows;
+    EXPECT_EQ(row.size(), 5);
+    EXPECT_EQ(row.Int(0), -9223372036854775807);
+    EXPECT_EQ(row.Real(1), 0.1);
+    EXPECT_EQ(row.Text(2), text);
+    EXPECT_EQ(row.Blob(3), bytes);
+    EXPECT_TRUE(row.IsNull(4));
+    EXPECT_EQ(row.OptionalText(4), std::nullopt);
+    EXPECT_EQ(row.OptionalInt(0), -9223372036854775807);
+    EXPECT_EQ(row.OptionalReal(1), 0.1);
+    EXPECT_EQ(row.Real(0), -9223372036854775807.0);
+  }));
+  EXPECT_EQ(n_rows, 1);
+}
+
+TEST_F(DatabaseTest, ParametersGoByNumberNotByOrder) {
+  auto database = Open();
+  auto pair = database->QueryOne<std::string>("SELECT $2 || '-' || $1 || '-' || $2", {"one", "two"},
+                                              [](const Row& row) { return row.Text(0); });
+  ASSERT_TRUE(pair) << pair.error().message;
+  EXPECT_EQ(*pair, "two-one-two");
+}
+
+// What looks like SQL in a parameter is text.
+TEST_F(DatabaseTest, ParametersAreNeverSql) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  const std::string evil = "x'); DROP TABLE items; --";
+  EXPECT_TRUE(database->Execute("INSERT INTO items (name) VALUES ($1)", {evil}));
+  EXPECT_THAT(Names(*database), ElementsAre(evil));
+}
+
+TEST_F(DatabaseTest, ColumnOfAnotherTypeFailsTheQuery) {
+  auto database = Open();
+  const auto read = [&](const std::string& column, auto get) {
+    auto value = database->QueryOne<int>("SELECT " + column, {}, [&](const Row& row) {
+      get(row);
+      return 0;
+    });
+    return value ? std::string("fine") : value.error().message;
+  };
+  EXPECT_EQ(read("1", [](const Row& row) { row.Int(0); }), "fine");
+  EXPECT_THAT(read("'1'", [](const Row& row) { row.Int(0); }), HasSubstr("holds text"));
+  EXPECT_THAT(read("NULL", [](const Row& row) { row.Text(0); }), HasSubstr("holds NULL"));
+  EXPECT_THAT(read("1.5", [](const Row& row) { row.Int(0); }), HasSubstr("a real number"));
+  EXPECT_THAT(read("x'00'", [](const Row& row) { row.OptionalText(0); }), HasSubstr("a blob"));
+  EXPECT_THAT(read("'a'", [](const Row& row) { row.Real(0); }), HasSubstr("a number should be"));
+  auto error =
+      database->QueryOne<int64_t>("SELECT 'x'", {}, [](const Row& row) { return row.Int(0); });
+  EXPECT_EQ(error.error().code, ErrorCode::kCorrupt);
+}
+
+TEST_F(DatabaseTest, QueryOneGivesTheFirstRowOrNothing) {
+  auto database = Open();
+  const auto first = [&](std::string_view sql) {
+    return database->QueryOne<int64_t>(sql, {}, [](const Row& row) { return row.Int(0); }).value();
+  };
+  EXPECT_EQ(first("SELECT 1 UNION ALL SELECT 2"), 1);
+  EXPECT_EQ(first("SELECT 1 WHERE 0"), std::nullopt);
+}
+
+// ---- Errors ----------------------------------------------------------------------------------
+
+TEST_F(DatabaseTest, ConstraintsAreTypedErrors) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  ASSERT_TRUE(database->Execute("CREATE TABLE parts (item INTEGER REFERENCES items (id))"));
+  ASSERT_TRUE(database->Execute("INSERT INTO items VALUES (1, 'a')"));
+  const auto code = [&](std::string_view sql) { return database->Execute(sql).error().code; };
+  EXPECT_EQ(code("INSERT INTO items VALUES (1, 'b')"), ErrorCode::kAlreadyExists);
+  EXPECT_EQ(code("INSERT INTO items VALUES (2, 'a')"), ErrorCode::kAlreadyExists);
+  EXPECT_EQ(code("INSERT INTO items VALUES (2, NULL)"), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code("INSERT INTO parts VALUES (9)"), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code("INSERT INTO nowhere VALUES (9)"), ErrorCode::kInternal);
+  EXPECT_EQ(code("SELECT 1; SELECT 2"), ErrorCode::kInternal);
+  EXPECT_EQ(code(""), ErrorCode::kInternal);
+  EXPECT_EQ(database->Execute("SELECT $1").error().code, ErrorCode::kInternal);
+  EXPECT_EQ(database->Execute("SELECT $1", {1, 2}).error().code, ErrorCode::kInternal);
+  EXPECT_EQ(database->Execute("SELECT ?", {1}).error().code, ErrorCode::kInternal);
+  EXPECT_THAT(Names(*database), ElementsAre("a"));
+}
+
+TEST_F(DatabaseTest, QueriesCannotWrite) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  EXPECT_FALSE(
+      database->ForEach("INSERT INTO items VALUES (1, 'a') RETURNING id", {}, [](const Row&) {}));
+  EXPECT_THAT(Names(*database), IsEmpty());
+}
+
+TEST_F(DatabaseTest, ExecuteCountsTheRowsItChanged) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  EXPECT_EQ(database->Execute("INSERT INTO items VALUES (1, 'a'), (2, 'b')"), 2);
+  EXPECT_EQ(database->Execute("UPDATE items SET name = 'c' WHERE id = 7"), 0);
+  EXPECT_EQ(database->Execute("SELECT 1"), 0);
+  EXPECT_EQ(database->Execute("DELETE FROM items"), 2);
+}
+
+TEST_F(DatabaseTest, FilesThatAreNoDatabaseAreNamedWithAdvice) {
+  std::ofstream(path_) << std::string(5000, 'x');
+  auto opened = Database::Open(path_);
+  ASSERT_FALSE(opened);
+  EXPECT_EQ(opened.error().code, ErrorCode::kCorrupt);
+  EXPECT_THAT(opened.error().message, HasSubstr(path_.string()));
+  EXPECT_THAT(opened.error().message, HasSubstr("restore it from a backup"));
+
+  EXPECT_EQ(Database::Open(directory_ / "no" / "such.db").error().code, ErrorCode::kNotFound);
+  std::filesystem::create_directory(directory_ / "dir");
+  EXPECT_FALSE(Database::Open(directory_ / "dir"));
+}
+
+// A page in the middle overwritten with noise: found when it is read, not a crash.
+TEST_F(DatabaseTest, DamagedPageIsATypedError) {
+  {
+    auto database = Open();
+    ASSERT_TRUE(database->Migrate("test", kItems));
+    auto write = database->BeginWrite();
+    for (int i = 0; i < 2000; ++i) {
+      ASSERT_TRUE(
+          write->Execute("INSERT INTO items VALUES ($1, $2)", {i, "name " + std::to_string(i)}));
+    }
+    ASSERT_TRUE(write->Commit());
+  }
+  const auto size = std::filesystem::file_size(path_);
+  ASSERT_GT(size, 20u * 4096);
+  std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(3 * 4096);
+  file << std::string(static_cast<size_t>(size) - 3 * 4096, '\xA5');
+  file.close();
+  auto database = Open();
+  const Status status =
+      database->ForEach("SELECT name FROM items ORDER BY id", {}, [](const Row&) {});
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kCorrupt) << status.error().message;
+  EXPECT_THAT(status.error().message, HasSubstr(path_.string()));
+}
+
+TEST_F(DatabaseTest, FileIsForItsOwnerOnly) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  for (const char* suffix : {"", "-wal", "-shm"}) {
+    struct stat status{};
+    ASSERT_EQ(::stat((path_.string() + suffix).c_str(), &status), 0) << suffix;
+    EXPECT_EQ(status.st_mode & 0777, 0600u) << suffix;
+  }
+}
+
+// ---- Transactions ----------------------------------------------------------------------------
+
+TEST_F(DatabaseTest, TransactionIsKeptByCommitOnly) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  {
+    auto write = database->BeginWrite();
+    ASSERT_TRUE(write);
+    EXPECT_TRUE(write->Execute("INSERT INTO items VALUES (1, 'a')"));
+    EXPECT_THAT(Names(*write), ElementsAre("a"));
+    EXPECT_THAT(Names(*database), IsEmpty()) << "seen from outside before the commit";
+  }
+  EXPECT_THAT(Names(*database), IsEmpty());
+  {
+    auto write = database->BeginWrite();
+    EXPECT_TRUE(write->Execute("INSERT INTO items VALUES (2, 'b')"));
+    EXPECT_FALSE(write->Execute("INSERT INTO items VALUES (2, 'c')"));  // it goes on after an error
+    Transaction moved = std::move(*write);
+    EXPECT_TRUE(moved.Execute("INSERT INTO items VALUES (3, 'c')"));
+    EXPECT_TRUE(moved.Commit());
+  }
+  EXPECT_THAT(Names(*database), ElementsAre("b", "c"));
+}
+
+TEST_F(DatabaseTest, ReadTransactionSeesOneCommit) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  ASSERT_TRUE(database->Execute("INSERT INTO items VALUES (1, 'a')"));
+  auto read = database->BeginRead();
+  ASSERT_TRUE(read);
+  EXPECT_THAT(Names(*read), ElementsAre("a"));
+  ASSERT_TRUE(database->Execute("INSERT INTO items VALUES (2, 'b')"));
+  EXPECT_THAT(Names(*read), ElementsAre("a"));
+  EXPECT_THAT(Names(*database), ElementsAre("a", "b"));
+}
+
+TEST_F(DatabaseTest, SecondWriterWaitsNoLongerThanItsTimeout) {
+  auto database = Open({.busy_timeout = std::chrono::milliseconds(1)});
+  auto other = Open({.busy_timeout = std::chrono::milliseconds(1)});  // as another process would
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  auto write = database->BeginWrite();
+  ASSERT_TRUE(write);
+  EXPECT_EQ(database->BeginWrite().error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(other->BeginWrite().error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(other->Execute("INSERT INTO items VALUES (1, 'a')").error().code,
+            ErrorCode::kUnavailable);
+  EXPECT_THAT(Names(*other), IsEmpty());  // readers do not wait
+  ASSERT_TRUE(write->Commit());
+  EXPECT_TRUE(other->BeginWrite());
+  EXPECT_TRUE(database->BeginWrite());
+}
+
+// Each writer adds to one counter in a transaction that reads it first: a lost update would show.
+TEST_F(DatabaseTest, ManyThreadsReadAndWrite) {
+  auto database = Open();
+  ASSERT_TRUE(database->Execute("CREATE TABLE counter (n INTEGER NOT NULL)"));
+  ASSERT_TRUE(database->Execute("INSERT INTO counter VALUES (0)"));
+  constexpr int kThreads = 3;
+  constexpr int kRounds = 40;
+  std::atomic<bool> done = false;
+  const auto count = [](Queries& queries) {
+    return queries.QueryOne<int64_t>("SELECT n FROM counter", {},
+                                     [](const Row& row) { return row.Int(0); });
+  };
+  std::vector<std::jthread> writers;
+  for (int i = 0; i < kThreads; ++i) {
+    writers.emplace_back([&] {
+      for (int n = 0; n < kRounds; ++n) {
+        auto write = database->BeginWrite();
+        ASSERT_TRUE(write) << write.error().message;
+        const auto now = count(*write);
+        ASSERT_TRUE(now) << now.error().message;
+        ASSERT_TRUE(write->Execute("UPDATE counter SET n = $1", {now->value_or(0) + 1}));
+        ASSERT_TRUE(write->Commit());
+      }
+    });
+  }
+  std::vector<std::jthread> readers;
+  for (int i = 0; i < kThreads; ++i) {
+    readers.emplace_back([&] {
+      int64_t last = 0;
+      while (!done) {
+        const auto now = count(*database);
+        ASSERT_TRUE(now) << now.error().message;
+        ASSERT_GE(now->value_or(-1), last);
+        last = now->value_or(-1);
+      }
+    });
+  }
+  writers.clear();
+  done = true;
+  readers.clear();
+  EXPECT_EQ(count(*database).value(), kThreads * kRounds);
+}
+
+// ---- Migrations ------------------------------------------------------------------------------
+
+constexpr Migration kTwoSteps[] = {
+    kItems[0],
+    {"colours", "ALTER TABLE items ADD COLUMN colour TEXT; UPDATE items SET colour = 'red';"},
+};
+
+TEST_F(DatabaseTest, MigrationsRunOnceInOrderAndLater) {
+  auto database = Open();
+  EXPECT_EQ(database->SchemaVersion("test"), 0);
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  EXPECT_EQ(database->SchemaVersion("test"), 1);
+  ASSERT_TRUE(database->Execute("INSERT INTO items VALUES (1, 'a')"));
+  database = Open();
+  ASSERT_TRUE(database->Migrate("test", kTwoSteps));
+  EXPECT_EQ(database->SchemaVersion("test"), 2);
+  EXPECT_EQ(database->QueryOne<std::string>("SELECT colour FROM items", {},
+                                            [](const Row& row) { return row.Text(0); }),
+            "red");
+}
+
+TEST_F(DatabaseTest, ComponentsHaveTheirOwnVersions) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kTwoSteps));
+  constexpr Migration kOther[] = {{"other", "CREATE TABLE other (x INTEGER)"}};
+  ASSERT_TRUE(database->Migrate("other", kOther));
+  EXPECT_EQ(database->SchemaVersion("test"), 2);
+  EXPECT_EQ(database->SchemaVersion("other"), 1);
+}
+
+TEST_F(DatabaseTest, FailedMigrationLeavesNothingBehind) {
+  auto database = Open();
+  constexpr Migration kBad[] = {
+      kItems[0],
+      {"bad step", "CREATE TABLE half (x INTEGER); INSERT INTO items VALUES (1, 'a'); NONSENSE;"},
+  };
+  const Status status = database->Migrate("test", kBad);
+  ASSERT_FALSE(status);
+  EXPECT_THAT(status.error().message, HasSubstr("migration 2 of 'test' (bad step)"));
+  EXPECT_EQ(database->SchemaVersion("test"), 1);
+  EXPECT_THAT(Names(*database), IsEmpty());
+  EXPECT_FALSE(database->Execute("SELECT * FROM half"));
+  // And the right second step can still come.
+  EXPECT_TRUE(database->Migrate("test", kTwoSteps));
+}
+
+TEST_F(DatabaseTest, NewerTablesAreRefusedAndLeftAlone) {
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kTwoSteps));
+  const Status status = database->Migrate("test", kItems);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(status.error().message,
+              HasSubstr("have version 2, and this Tandem knows them up to 1"));
+  EXPECT_THAT(status.error().message, HasSubstr(path_.string()));
+  EXPECT_EQ(database->SchemaVersion("test"), 2);
+  EXPECT_TRUE(database->Execute("SELECT colour FROM items"));
+}
+
+TEST_F(DatabaseTest, TwoProcessesMayOpenAndMigrateAtOnce) {
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      auto database = Database::Open(path_);
+      ASSERT_TRUE(database) << database.error().message;
+      const Status status = (*database)->Migrate("test", kTwoSteps);
+      EXPECT_TRUE(status) << status.error().message;
+    });
+  }
+  threads.clear();
+  EXPECT_EQ(Open()->SchemaVersion("test"), 2);
+}
+
+// ---- Crashes ---------------------------------------------------------------------------------
+
+// A child commits one row, adds another in a transaction that it never finishes, and is killed
+// there.
+TEST_F(DatabaseTest, KilledProcessLosesItsOpenTransactionAndNothingElse) {
+  int ready[2];
+  ASSERT_EQ(::pipe(ready), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    auto database = Database::Open(path_);
+    if (!database || !(*database)->Migrate("test", kItems) ||
+        !(*database)->Execute("INSERT INTO items VALUES (1, 'kept')")) {
+      ::_exit(1);
+    }
+    auto write = (*database)->BeginWrite();
+    if (!write || !write->Execute("INSERT INTO items VALUES (2, 'lost')")) ::_exit(2);
+    if (::write(ready[1], "x", 1) != 1) ::_exit(3);
+    for (;;) ::pause();
+  }
+  ::close(ready[1]);
+  char byte = 0;
+  EXPECT_EQ(::read(ready[0], &byte, 1), 1) << "the child failed before it was ready";
+  ::close(ready[0]);
+  {
+    auto database = Open({.busy_timeout = std::chrono::milliseconds(1)});
+    EXPECT_EQ(database->BeginWrite().error().code, ErrorCode::kUnavailable)
+        << "the child's transaction is not open";
+  }
+  ::kill(child, SIGKILL);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status));
+
+  auto database = Open();
+  EXPECT_THAT(Names(*database), ElementsAre("kept"));
+  EXPECT_TRUE(database->Execute("INSERT INTO items VALUES (2, 'after')"));
+  EXPECT_EQ(database->QueryOne<std::string>("PRAGMA integrity_check", {},
+                                            [](const Row& row) { return row.Text(0); }),
+            "ok");
+}
+
+}  // namespace
+}  // namespace tandem::store
