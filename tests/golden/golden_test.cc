@@ -250,20 +250,19 @@ TEST_P(GoldenTest, GreedyContinuationIsTheReferences) {
 
 TEST_P(GoldenTest, ChunksAndThreadsDoNotChangeABit) {
   const Golden golden = Read(GetParam());
-  for (const char* isa : {"", "scalar"}) {
-    const kernels::KernelSet* kernels = kernels::Select(isa, os::HostCpu()).value();
+  const auto expect_same = [&](const kernels::KernelSet* kernels,
+                               std::initializer_list<std::pair<int, size_t>> threads_and_chunks) {
     const std::vector<float> whole = Runner(golden, {.kernels = kernels}).Run(golden.tokens, 512);
-    const auto expect_same = [&](const Variant& variant, size_t chunk) {
+    for (const auto& [n_threads, chunk] : threads_and_chunks) {
+      const Variant variant{.kernels = kernels, .n_threads = n_threads};
       const std::vector<float> other = Runner(golden, variant).Run(golden.tokens, chunk);
       EXPECT_EQ(std::memcmp(other.data(), whole.data(), whole.size() * sizeof(float)), 0)
-          << "chunks of " << chunk << " on " << variant.n_threads << " threads";
-    };
-    expect_same({.kernels = kernels}, 1);
-    for (const size_t chunk : {2, 7, 67}) expect_same({.kernels = kernels}, chunk);
-    for (const int n_threads : {2, 3, 4}) {
-      expect_same({.kernels = kernels, .n_threads = n_threads}, n_threads == 3 ? 5 : 512);
+          << "chunks of " << chunk << " on " << n_threads << " threads";
     }
-  }
+  };
+  expect_same(kernels::Select("", os::HostCpu()).value(),
+              {{1, 1}, {1, 2}, {1, 7}, {1, 67}, {2, 512}, {3, 5}, {4, 512}});
+  expect_same(kernels::Select("scalar", os::HostCpu()).value(), {{1, 1}, {2, 7}});
 }
 
 // A cache in half precision rounds every key and value by 2^-12.3 of itself in the rms. With scores

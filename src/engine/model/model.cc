@@ -1,6 +1,6 @@
 #include "engine/model/model.h"
 
-#include <algorithm>
+#include <charconv>
 #include <set>
 #include <string>
 #include <utility>
@@ -19,6 +19,11 @@ std::string Shape(const gguf::Tensor& tensor) {
     text += fmt::format("{}{}", i == 0 ? "" : ", ", tensor.dims[i]);
   }
   return text + "}";
+}
+
+// "blk.3.attn_q.weight"
+std::string BlockName(int layer, std::string_view part, std::string_view kind = "weight") {
+  return fmt::format("blk.{}.{}.{}", layer, part, kind);
 }
 
 // Takes tensors out of a file by name, each checked against the shape that its place needs.
@@ -84,26 +89,20 @@ class Binder {
     return tensor;
   }
 
-  static bool IsPrediction(std::string_view name, int n_layers) {
-    if (name.starts_with("mtp") || name.find(".nextn.") != name.npos) return true;
+  // A block beyond the main model's that says what it is.
+  bool IsPrediction(std::string_view name, int n_layers) const {
+    if (name.starts_with("mtp")) return true;
     if (!name.starts_with("blk.")) return false;
-    int block = 0;
-    for (const char c : name.substr(4)) {
-      if (c < '0' || c > '9') break;
-      block = std::min(block * 10 + (c - '0'), 1 << 20);
-    }
-    return block >= n_layers;
+    const std::string_view number = name.substr(4, name.substr(4).find('.'));
+    int block = -1;
+    std::from_chars(number.data(), number.data() + number.size(), block);
+    return block >= n_layers && Has(BlockName(block, "nextn.eh_proj"));
   }
 
   const gguf::File& file_;
   std::set<std::string, std::less<>> taken_;
   uint64_t taken_bytes_ = 0;
 };
-
-// "blk.3.attn_q.weight"
-std::string BlockName(int layer, std::string_view part, std::string_view kind = "weight") {
-  return fmt::format("blk.{}.{}.{}", layer, part, kind);
-}
 
 Status BindQkv(Binder* binder, const Hyperparameters& h, int layer, LayerWeights* weights) {
   const int64_t fused_rows = h.q_dim() + 2 * h.kv_dim();
@@ -134,16 +133,13 @@ Status BindQkv(Binder* binder, const Hyperparameters& h, int layer, LayerWeights
 }
 
 Status BindGateUp(Binder* binder, const Hyperparameters& h, int layer, LayerWeights* weights) {
-  if (binder->Has(BlockName(layer, "ffn_gate"))) {
+  if (h.architecture == Architecture::kQwen2 || binder->Has(BlockName(layer, "ffn_gate"))) {
     for (const char* part : {"ffn_gate", "ffn_up"}) {
       TANDEM_ASSIGN_OR_RETURN(const ops::Matrix matrix,
                               binder->Matrix(BlockName(layer, part), h.d_ff, h.d_model));
       weights->gate_up.push_back(matrix);
     }
     return {};
-  }
-  if (h.architecture == Architecture::kQwen2) {
-    return Err(ErrorCode::kCorrupt, "tensor {} is missing", BlockName(layer, "ffn_gate"));
   }
   TANDEM_ASSIGN_OR_RETURN(const ops::Matrix fused, binder->Matrix(BlockName(layer, "ffn_up"),
                                                                   2 * int64_t{h.d_ff}, h.d_model));

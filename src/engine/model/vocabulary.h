@@ -3,7 +3,7 @@
 
 #include "base/error.h"
 #include "engine/gguf/file.h"
-#include "engine/tokenizer/tokenizer.h"
+#include "engine/tokenizer/vocabulary.h"
 
 namespace tandem::model {
 
