@@ -55,15 +55,15 @@ Answer::Answer(AnswerPlan plan, std::shared_ptr<Provider> provider,
 
 void Answer::Run(AnswerPlan plan, const std::shared_ptr<Provider>& provider,
                  std::shared_ptr<net::HttpResponse> response, InFlightSlot slot) {
-  GenerateRequest request = plan.request;
   auto answer =
       std::make_shared<Answer>(std::move(plan), provider, std::move(response), std::move(slot));
   // Weak: the response must not own, through its callback, what owns it.
   answer->response_->OnClosed([weak = std::weak_ptr(answer)] {
     if (auto self = weak.lock()) self->OnClosed();
   });
-  std::shared_ptr<Generation> generation = provider->Start(
-      std::move(request), [answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
+  std::shared_ptr<Generation> generation =
+      provider->Start(std::move(answer->plan_.request),
+                      [answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
   bool cancel = false;
   {
     std::lock_guard lock(answer->mutex_);

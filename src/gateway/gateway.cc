@@ -250,8 +250,10 @@ void Gateway::SendFailure(Call& call, const Failure& failure) {
 }
 
 bool Gateway::RequireMethod(Call& call, std::string_view method) {
-  if (call.request.method == method) return true;
-  call.headers.Set("Allow", method);
+  const bool get = method == "GET";
+  // net/ leaves the body of an answer to HEAD out.
+  if (call.request.method == method || (get && call.request.method == "HEAD")) return true;
+  call.headers.Set("Allow", get ? "GET, HEAD" : method);
   SendFailure(call, {FailureCode::kMethodNotAllowed,
                      fmt::format("'{}' takes {} only", call.request.path, method)});
   return false;

@@ -169,7 +169,9 @@ TEST_F(GatewayTest, UnknownPathsAndWrongMethodsAnswerInTheErrorShape) {
   EXPECT_EQ(response->status(), 405);
   EXPECT_EQ(response->header("allow"), "POST");
   EXPECT_EQ(ErrorField(*response, "code"), "method_not_allowed");
-  EXPECT_EQ(Send(Request("DELETE", "/v1/models"))->header("allow"), "GET");
+  EXPECT_EQ(Send(Request("DELETE", "/v1/models"))->header("allow"), "GET, HEAD");
+  EXPECT_EQ(Send(Request("HEAD", "/healthz"))->status(), 200);
+  EXPECT_EQ(Send(Request("HEAD", "/v1/chat/completions"))->status(), 405);
 }
 
 TEST_F(GatewayTest, RequestIdIsTakenWhenSaneAndMadeOtherwise) {

@@ -193,7 +193,7 @@ Parsed<std::string> CheckTool(const json::value& value, const std::string& path)
 Parsed<std::string> ParseTools(const ObjectReader& body) {
   for (const std::string_view retired : {"functions", "function_call"}) {
     if (body.Find(retired) != nullptr) {
-      return Unsupported(std::string(retired), "is retired; use 'tools' and 'tool_choice'");
+      return Unsupported(retired, "is retired; use 'tools' and 'tool_choice'");
     }
   }
   TANDEM_ASSIGN_OR_RETURN(const json::array* tools, body.Array("tools"));

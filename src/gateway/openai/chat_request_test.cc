@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/utf8.h"
+
 namespace tandem::gateway::openai {
 namespace {
 
@@ -362,6 +364,20 @@ TEST(ChatRequestTest, DeepNestingIsRefusedWithoutDeepRecursion) {
   // Within the limit nesting is fine.
   const std::string nested = std::string(90, '[') + std::string(90, ']');
   MustParse(Body(fmt::format(R"(,"x":{})", nested)));
+}
+
+TEST(ChatRequestTest, ErrorsDoNotSendTheRequestBack) {
+  std::string big;
+  for (int i = 0; i < 100'000; ++i) big += "\xE2\x82\xAC";
+  for (const std::string& fields :
+       {fmt::format(R"(,"tool_choice":"{}")", big), fmt::format(R"(,"logit_bias":{{"{}":1}})", big),
+        fmt::format(R"(,"logit_bias":{{"{:0>1000}":101}})", 1)}) {
+    const Failure failure = MustFail(Body(fields));
+    EXPECT_LE(failure.message.size(), 600u);
+    EXPECT_LE(failure.param.size(), 200u);
+    EXPECT_TRUE(utf8::IsValid(failure.message));
+    EXPECT_THAT(failure.message, HasSubstr("..."));
+  }
 }
 
 TEST(ChatRequestTest, TenMegabytesAreReadAndSizeIsLimited) {

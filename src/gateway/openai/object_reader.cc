@@ -3,10 +3,22 @@
 #include <cmath>
 #include <iterator>
 
+#include "base/utf8.h"
 #include "gateway/openai/json_text.h"
 
 namespace tandem::gateway::openai {
 namespace {
+
+constexpr size_t kMaxParamBytes = 200;
+constexpr size_t kMaxMessageBytes = 600;
+
+// At most `max_bytes` of it, "..." included, without half a character.
+std::string Shorten(std::string_view text, size_t max_bytes) {
+  if (text.size() <= max_bytes) return std::string(text);
+  std::string_view kept = text.substr(0, max_bytes - 3);
+  if (const size_t cut = utf8::FindInvalid(kept); cut != utf8::npos) kept = kept.substr(0, cut);
+  return std::string(kept) + "...";
+}
 
 void AppendDouble(double value, std::string* out) {
   if (!std::isfinite(value)) {  // the text was beyond a double; so is this
@@ -20,6 +32,12 @@ void AppendDouble(double value, std::string* out) {
 }
 
 }  // namespace
+
+Failure FieldFailure(FailureCode code, std::string_view param, std::string_view what) {
+  std::string shown = Shorten(param, kMaxParamBytes);
+  std::string message = Shorten(fmt::format("'{}' {}", shown, what), kMaxMessageBytes);
+  return Failure{code, std::move(message), std::move(shown)};
+}
 
 void AppendJsonValue(const boost::json::value& value, std::string* out) {
   char separator = '\0';

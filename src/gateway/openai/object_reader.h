@@ -19,23 +19,22 @@ namespace tandem::gateway::openai {
 template <typename T>
 using Parsed = std::expected<T, Failure>;
 
+// "'param' what", both cut to a length that is fit to send back: they may quote the request.
+Failure FieldFailure(FailureCode code, std::string_view param, std::string_view what);
+
 // return Invalid("top_p", "must be at most 1, not {}", value);
 template <typename... Args>
-std::unexpected<Failure> Invalid(std::string param, fmt::format_string<Args...> format,
+std::unexpected<Failure> Invalid(std::string_view param, fmt::format_string<Args...> format,
                                  Args&&... args) {
-  return std::unexpected(
-      Failure{FailureCode::kInvalidRequest,
-              fmt::format("'{}' {}", param, fmt::format(format, std::forward<Args>(args)...)),
-              std::move(param)});
+  return std::unexpected(FieldFailure(FailureCode::kInvalidRequest, param,
+                                      fmt::format(format, std::forward<Args>(args)...)));
 }
 
 template <typename... Args>
-std::unexpected<Failure> Unsupported(std::string param, fmt::format_string<Args...> format,
+std::unexpected<Failure> Unsupported(std::string_view param, fmt::format_string<Args...> format,
                                      Args&&... args) {
-  return std::unexpected(
-      Failure{FailureCode::kUnsupported,
-              fmt::format("'{}' {}", param, fmt::format(format, std::forward<Args>(args)...)),
-              std::move(param)});
+  return std::unexpected(FieldFailure(FailureCode::kUnsupported, param,
+                                      fmt::format(format, std::forward<Args>(args)...)));
 }
 
 // "a string", "an array", ...: for messages.
