@@ -29,7 +29,8 @@ void DequantizeRow(Type type, const std::byte* src, float* dst, int64_t n);
 // Errors: kInvalidArgument if n is not a multiple of block_elements, if a value or weight that a
 // block type would have to encode is not finite, or if a scale does not fit IEEE half (values
 // beyond about 5e5 for 4 bits); dst is then unspecified.
-// Thread: any. Cost: 5 to 40 million elements a second, by type.
+// Thread: any.
+// Cost: 10 to 20 million elements a second where scales are searched, 350 million for Q8_0.
 Status QuantizeRow(Type type, const float* src, std::byte* dst, int64_t n,
                    const float* importance = nullptr);
 

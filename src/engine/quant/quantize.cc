@@ -155,14 +155,26 @@ AffineFit FitAffine(const float* x, const float* w, int n, int max_level,
   return best;
 }
 
-int NearestIq4NlIndex(float level) {
+// By value from the least to the greatest level: the index of the level that is nearest to it. All
+// middles between levels are halves or integers, so that rounding to an integer first can only
+// change what happens within half a unit of an integer middle, where either choice is as good.
+constexpr auto kIq4NlIndexes = [] {
+  std::array<uint8_t, 113 + 127 + 1> indexes = {};
   int index = 0;
-  for (int i = 1; i < 16; ++i) {
-    const auto at = static_cast<size_t>(i);
-    const float middle = 0.5F * static_cast<float>(kIq4NlLevels[at - 1] + kIq4NlLevels[at]);
-    index += level > middle ? 1 : 0;
+  for (int value = -127; value <= 113; ++value) {
+    const auto distance = [&](int i) {
+      const int difference = value - kIq4NlLevels[static_cast<size_t>(i)];
+      return difference < 0 ? -difference : difference;
+    };
+    while (index < 15 && distance(index + 1) < distance(index)) ++index;
+    indexes[static_cast<size_t>(value + 127)] = static_cast<uint8_t>(index);
   }
-  return index;
+  return indexes;
+}();
+
+int NearestIq4NlIndex(float level) {
+  const int value = RoundToInt(std::clamp(level, -127.0F, 113.0F));
+  return kIq4NlIndexes[static_cast<size_t>(value + 127)];
 }
 
 // x ~ scale * T[q]. Either end of the table may take the largest magnitude.
