@@ -34,12 +34,31 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "engine/executor/executor.h"
 #include "engine/sampling/sampling_options.h"
+#include "engine/session/memory_budget.h"
+#include "engine/session/scheduler.h"
+#include "engine/session/submission.h"
 #include "engine/text_codec.h"
 
 namespace tandem::engine {
 
-using sampling::SamplingOptions;
+using executor::KvPrecision;      // kF16, kF32
+using sampling::SamplingOptions;  // temperature, top_p, penalties, seed, ...
+using session::Activity;          // n_running, n_queued
+using session::MemoryFigures;     // weights, KV caches, scratch, limit
+// session/submission.h says what the events of an answer carry.
+using session::Alternative;
+using session::Event;
+using session::EventSink;
+using session::Failed;
+using session::Finished;
+using session::FinishReason;
+using session::SubmissionId;
+using session::TextDelta;
+using session::Timings;
+using session::TokenLogprobs;
+using session::Usage;
 
 struct ModelInfo {
   std::string name;          // general.name, or the file's name where that is missing
@@ -52,27 +71,17 @@ struct ModelInfo {
   uint64_t file_bytes = 0;
 };
 
-// How exactly keys and values are kept. kF16 halves their memory.
-enum class KvPrecision { kF16, kF32 };
-
 struct EngineOptions {
   int n_threads = 0;       // that compute; 0: every core that the process may use
   int context_tokens = 0;  // of each session; 0: the model's context, at most 4,096
   // Weights, KV caches and scratch stay below this. 0: what the machine or cgroup allows.
   uint64_t memory_limit_bytes = 0;
-  int max_sessions = 8;            // that generate at the same time
+  int max_sessions = 8;            // that generate at the same time, at most 64
   int max_queued = 64;             // that wait; one more is refused with kResourceExhausted
   int max_kept_caches = 4;         // of finished sessions, for the next turn of the same chat
-  int prefill_chunk_tokens = 256;  // that one step takes in beside the decoding sessions
+  int prefill_chunk_tokens = 256;  // that one step takes in; fewer beside decoding sessions
   KvPrecision kv_precision = KvPrecision::kF16;
   const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
-};
-
-struct MemoryFigures {
-  uint64_t weights_bytes = 0;
-  uint64_t kv_cache_bytes = 0;  // reserved: running sessions and kept caches
-  uint64_t scratch_bytes = 0;
-  uint64_t limit_bytes = 0;
 };
 
 // What a model takes before it is loaded.
@@ -104,65 +113,6 @@ struct Request {
   std::optional<int32_t> top_logprobs = {};  // empty: none; 0: of the chosen tokens only
   bool detect_degeneration = false;          // end with kDegenerate when the answer loops
   bool reuse_prefix = true;                  // use, and leave behind, cached keys and values
-};
-
-struct Alternative {
-  int32_t id = 0;
-  std::string bytes;  // of the token; not always valid UTF-8 by itself
-  float logprob = 0;  // natural logarithm, of the model's own distribution
-};
-struct TokenLogprobs {
-  Alternative chosen;
-  std::vector<Alternative> top;  // most probable first
-};
-
-// A piece of the answer. Text is held back while it may be the start of a stop string or an
-// unfinished character; the tokens of a piece come with the text that they complete.
-struct TextDelta {
-  std::string text;  // valid UTF-8, may be empty
-  std::vector<int32_t> token_ids;
-  std::vector<TokenLogprobs> logprobs;  // as many as token_ids, where they were asked for
-};
-
-enum class FinishReason {
-  kStop,        // the model ended its turn, or a stop string was met
-  kLength,      // max_tokens, or the context is full
-  kCancelled,   // by Cancel()
-  kDegenerate,  // the answer repeats itself; see Finished::detail
-};
-
-struct Usage {
-  int32_t prompt_tokens = 0;
-  int32_t completion_tokens = 0;  // sampled, the end-of-turn token included
-  int32_t cached_tokens = 0;      // of the prompt, not computed again
-};
-
-struct Timings {
-  double queued_ms = 0;  // from Submit() to the first step
-  double ttft_ms = 0;    // from Submit() to the first sampled token; 0 where there was none
-  double e2e_ms = 0;     // from Submit() to this event
-  double decode_tokens_per_second = 0;  // after the first token; 0 below two tokens
-};
-
-struct Finished {
-  FinishReason reason = FinishReason::kStop;
-  Usage usage;
-  Timings timings;
-  std::string detail = {};  // kDegenerate: the check and its figure. kStop: the stop string, if one
-};
-
-struct Failed {
-  Error error;
-};
-
-using Event = std::variant<TextDelta, Finished, Failed>;
-using EventSink = std::move_only_function<void(Event)>;
-using SubmissionId = uint64_t;
-
-// What a scheduler thread is busy with, for admission and metrics elsewhere.
-struct Activity {
-  int n_running = 0;
-  int n_queued = 0;
 };
 
 // A loaded model.
@@ -211,7 +161,7 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-// What Load() with the same options would need. Reads the file's header only.
+// What Load() with the same options would need. Reads the file's header and norms only.
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options);
 // Likewise without loading: what the file is.
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path);

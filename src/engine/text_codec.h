@@ -10,28 +10,13 @@
 #include <vector>
 
 #include "base/error.h"
-
-namespace tandem::tokenizer {
-class ChatTemplate;
-class Tokenizer;
-}  // namespace tandem::tokenizer
+#include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/tokenizer.h"
 
 namespace tandem::engine {
 
-// One function call that a model asked for.
-struct ToolCall {
-  std::string id;
-  std::string name;
-  std::string arguments;  // JSON text of an object
-};
-
-struct ChatMessage {
-  std::string role;     // "system", "user", "assistant", "tool"
-  std::string content;  // valid UTF-8
-  std::string name = {};
-  std::vector<ToolCall> tool_calls = {};  // of an assistant's turn
-  std::string tool_call_id = {};          // of a tool's turn
-};
+using tokenizer::ChatMessage;  // role, content, tool_calls, ...
+using tokenizer::ToolCall;
 
 // Immutable. Thread: any.
 class TextCodec {
@@ -43,11 +28,15 @@ class TextCodec {
 
   // What markers such as <|user|> in a text become.
   enum class Specials { kText, kTokens };
+  // No beginning-of-sequence token is added.
   // Errors: kInvalidArgument for text that is not UTF-8, with the offset.
   Result<std::vector<int32_t>> Encode(std::string_view text, Specials specials) const;
   // Valid UTF-8; U+FFFD stands for what is not. `kText` leaves special tokens out, `kTokens` spells
   // them. Errors: kInvalidArgument for an id outside the vocabulary.
   Result<std::string> Decode(std::span<const int32_t> token_ids, Specials specials) const;
+  // A prompt that is text as it is: kTokens, and the beginning-of-sequence token where the model
+  // has one. Errors: as Encode().
+  Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const;
   // The prompt for the next turn (or the closed conversation, without add_generation_prompt).
   // Markers in messages are never parsed. Errors: kInvalidArgument for a role or JSON that the
   // template cannot render.
@@ -55,15 +44,21 @@ class TextCodec {
                                           std::string_view tools_json,
                                           bool add_generation_prompt = true) const;
 
-  int32_t n_tokens() const;
-  const tokenizer::Tokenizer& tokenizer() const { return *tokenizer_; }
-
-  TextCodec(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
-            std::unique_ptr<const tokenizer::ChatTemplate> chat_template);
+  // Why answers may be worse than the model can do, such as a template that is not known; else
+  // empty.
+  const std::string& warning() const { return chat_template_.warning(); }
+  int32_t n_tokens() const { return tokenizer_->n_tokens(); }
+  const std::shared_ptr<const tokenizer::Tokenizer>& tokenizer() const { return tokenizer_; }
 
  private:
-  std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
-  std::unique_ptr<const tokenizer::ChatTemplate> chat_template_;
+  TextCodec(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
+            tokenizer::ChatTemplate chat_template);
+
+  // The model's beginning-of-sequence token in front, where it has one and wants it.
+  std::vector<int32_t> WithBos(std::vector<int32_t> token_ids) const;
+
+  const std::shared_ptr<const tokenizer::Tokenizer> tokenizer_;
+  const tokenizer::ChatTemplate chat_template_;
 };
 
 }  // namespace tandem::engine

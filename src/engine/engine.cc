@@ -1,0 +1,314 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <map>
+#include <thread>
+#include <utility>
+
+#include "base/log.h"
+#include "engine/executor/cpu_executor.h"
+#include "engine/gguf/file.h"
+#include "engine/model/model.h"
+#include "engine/model/vocabulary.h"
+#include "engine/quant/types.h"
+#include "engine/sampling/token_mask.h"
+#include "engine/session/score.h"
+#include "os/cpu.h"
+#include "os/memory.h"
+
+namespace tandem::engine {
+namespace {
+
+// Where the caller names no context: long enough for a chat, and LongRoPE models such as Phi-4-mini
+// are most exact up to here.
+constexpr int32_t kDefaultContextTokens = 4096;
+// Beside decoding sessions, which wait for the whole step.
+constexpr int kMixedPrefillChunkTokens = 32;
+// Every session takes a row of logits, 800 KB with a vocabulary of 200,000.
+constexpr int kMaxSessions = 64;
+constexpr int kMaxPrefillChunkTokens = 4096;
+
+template <typename... Args>
+std::unexpected<Error> InvalidOption(std::string_view param, fmt::format_string<Args...> format,
+                                     Args&&... args) {
+  return std::unexpected(Error{.code = ErrorCode::kInvalidArgument,
+                               .message = fmt::format(format, std::forward<Args>(args)...),
+                               .param = std::string(param)});
+}
+
+Status ValidateOptions(const EngineOptions& options) {
+  if (options.max_sessions < 1 || options.max_sessions > kMaxSessions) {
+    return InvalidOption("max_sessions", "max_sessions is {}; it must be 1 to {}",
+                         options.max_sessions, kMaxSessions);
+  }
+  if (options.max_queued < 1) {
+    return InvalidOption("max_queued", "max_queued is {}; it must be 1 or more",
+                         options.max_queued);
+  }
+  if (options.max_kept_caches < 0) {
+    return InvalidOption("max_kept_caches", "max_kept_caches is {}; it must be 0 or more",
+                         options.max_kept_caches);
+  }
+  if (options.prefill_chunk_tokens < 1 || options.prefill_chunk_tokens > kMaxPrefillChunkTokens) {
+    return InvalidOption("prefill_chunk_tokens", "prefill_chunk_tokens is {}; it must be 1 to {}",
+                         options.prefill_chunk_tokens, kMaxPrefillChunkTokens);
+  }
+  return {};
+}
+
+Result<int32_t> ChooseContext(const EngineOptions& options, const model::Hyperparameters& h) {
+  if (options.context_tokens == 0) return std::min(h.context_length, kDefaultContextTokens);
+  if (options.context_tokens < 0 || options.context_tokens > h.context_length) {
+    return InvalidOption("context_tokens",
+                         "a context of {} tokens was asked for; this model has 1 to {}",
+                         options.context_tokens, h.context_length);
+  }
+  return options.context_tokens;
+}
+
+executor::StepLimits Limits(const EngineOptions& options) {
+  return {.max_tokens = std::max(options.prefill_chunk_tokens,
+                                 options.max_sessions + kMixedPrefillChunkTokens),
+          .max_logit_rows = options.max_sessions};
+}
+
+uint64_t LogitsBytes(const EngineOptions& options, const model::Hyperparameters& h) {
+  return sizeof(float) * static_cast<uint64_t>(options.max_sessions) *
+         static_cast<uint64_t>(h.vocab_size);
+}
+
+Result<uint64_t> MemoryLimit(const EngineOptions& options) {
+  if (options.memory_limit_bytes > 0) return options.memory_limit_bytes;
+  TANDEM_ASSIGN_OR_RETURN(const os::MemoryStatus machine, os::ReadMemoryStatus());
+  return machine.limit_bytes;
+}
+
+// "Q4_K 84 %, Q6_K 16 %": shares of the weights of two or more dimensions, the largest first.
+std::string DescribeQuantization(const gguf::File& file) {
+  std::map<quant::Type, int64_t> elements;
+  int64_t total = 0;
+  for (const gguf::Tensor& tensor : file.tensors()) {
+    if (tensor.n_dims < 2) continue;
+    elements[tensor.type] += tensor.n_elements();
+    total += tensor.n_elements();
+  }
+  std::vector<std::pair<int64_t, quant::Type>> shares;
+  for (const auto& [type, n] : elements) shares.emplace_back(n, type);
+  std::ranges::sort(shares, std::greater<>());
+  std::string text;
+  for (const auto& [n, type] : shares) {
+    if (!text.empty()) text += ", ";
+    text += quant::GetType(type).name;
+    if (shares.size() > 1) {
+      text += fmt::format(" {:.0f} %", 100.0 * static_cast<double>(n) / static_cast<double>(total));
+    }
+  }
+  return text;
+}
+
+ModelInfo Describe(const gguf::File& file, const model::Hyperparameters& h) {
+  ModelInfo info;
+  info.name = h.name.empty() ? std::filesystem::path(file.name()).stem().string() : h.name;
+  info.architecture = std::string(model::ArchitectureName(h.architecture));
+  for (const gguf::Tensor& tensor : file.tensors()) {
+    info.n_parameters += static_cast<uint64_t>(tensor.n_elements());
+  }
+  info.quantization = DescribeQuantization(file);
+  info.context_length = h.context_length;
+  info.n_layers = h.n_layers;
+  info.vocab_size = h.vocab_size;
+  info.file_bytes = file.n_bytes();
+  return info;
+}
+
+Result<std::shared_ptr<const TextCodec>> LoadText(const gguf::File& file) {
+  TANDEM_ASSIGN_OR_RETURN(const tokenizer::Vocabulary vocabulary, model::VocabularyFromGguf(file));
+  return TextCodec::Create(vocabulary);
+}
+
+// Rows of logits beyond the tokenizer's vocabulary, and its padding rows, are no tokens.
+std::shared_ptr<const sampling::TokenMask> MakeMask(const tokenizer::Tokenizer& tokenizer,
+                                                    int32_t vocab_size) {
+  const int32_t n_tokens = std::min(tokenizer.n_tokens(), vocab_size);
+  std::vector<int32_t> unused;
+  for (int32_t id = 0; id < n_tokens; ++id) {
+    if (!tokenizer.IsUsable(id)) unused.push_back(id);
+  }
+  return std::make_shared<const sampling::TokenMask>(n_tokens, unused);
+}
+
+MemoryPlan MakePlan(const model::Model& model, const EngineOptions& options, int32_t context,
+                    int n_threads) {
+  const model::Hyperparameters& h = model.hyperparameters();
+  const executor::StepLimits limits = Limits(options);
+  return {
+      .weights_bytes = model.weights_bytes(),
+      .kv_cache_bytes = model::KvCacheBytes(
+          h, options.kv_precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16,
+          context),
+      .scratch_bytes =
+          model::ScratchBytes(
+              h, {.max_tokens = limits.max_tokens, .max_logit_rows = limits.max_logit_rows},
+              n_threads) +
+          LogitsBytes(options, h),
+      .context_tokens = context};
+}
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  static Result<std::unique_ptr<Impl>> Load(const std::filesystem::path& path,
+                                            const EngineOptions& options);
+  const ModelInfo& info() const { return info_; }
+  int32_t context_tokens() const { return executor_->context_tokens(); }
+  const Result<std::shared_ptr<const TextCodec>>& text() const { return text_; }
+  session::Scheduler& scheduler() { return *scheduler_; }
+
+  Result<std::vector<int32_t>> EncodePrompt(Request& request) const;
+
+ private:
+  Impl() = default;
+
+  RealClock real_clock_;
+  ModelInfo info_;
+  Result<std::shared_ptr<const TextCodec>> text_;
+  std::unique_ptr<executor::Executor> executor_;
+  std::optional<session::Scheduler> scheduler_;
+  std::jthread thread_;  // runs scheduler_; last, so that it stops and joins first
+};
+
+Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::path& path,
+                                                         const EngineOptions& options) {
+  TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Model> model,
+                          model::Model::Load(file));
+  const model::Hyperparameters& h = model->hyperparameters();
+  TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, h));
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t limit_bytes, MemoryLimit(options));
+
+  std::unique_ptr<Impl> impl(new Impl);
+  impl->info_ = Describe(*file, h);
+  TANDEM_ASSIGN_OR_RETURN(impl->executor_,
+                          executor::CpuExecutor::Create(model, {.n_threads = options.n_threads,
+                                                                .context_tokens = context,
+                                                                .limits = Limits(options)}));
+  impl->text_ = LoadText(*file);
+  if (!impl->text_) {
+    log::Warning("{}: no text in or out: {}", path.string(), impl->text_.error().message);
+  } else if (!(*impl->text_)->warning().empty()) {
+    log::Warning("{}: {}", path.string(), (*impl->text_)->warning());
+  }
+
+  // Without a tokenizer nothing can be submitted, and the scheduler only runs exclusive jobs.
+  session::SessionModel session_model{
+      .tokenizer = nullptr, .mask = nullptr, .vocab_size = h.vocab_size, .context_tokens = context};
+  if (impl->text_) {
+    session_model.tokenizer = (*impl->text_)->tokenizer();
+    session_model.mask = MakeMask(*session_model.tokenizer, h.vocab_size);
+  }
+  impl->scheduler_.emplace(
+      impl->executor_.get(), std::move(session_model),
+      session::SchedulerOptions{.max_sessions = options.max_sessions,
+                                .max_queued = options.max_queued,
+                                .max_kept_slots = options.max_kept_caches,
+                                .prefill_chunk_tokens = options.prefill_chunk_tokens,
+                                .mixed_prefill_chunk_tokens = kMixedPrefillChunkTokens,
+                                .kv_precision = options.kv_precision,
+                                .memory_limit_bytes = limit_bytes},
+      options.clock != nullptr ? options.clock : &impl->real_clock_,
+      [] { return os::ReadMemoryStatus(); });
+
+  const MemoryFigures figures = impl->scheduler_->memory();
+  const uint64_t needed = figures.weights_bytes + figures.scratch_bytes +
+                          impl->executor_->SlotBytes(options.kv_precision);
+  if (needed > limit_bytes) {
+    return Err(
+        ErrorCode::kResourceExhausted,
+        "{} needs {} bytes (weights {}, scratch {}, one KV cache of {} tokens {}) and {} bytes "
+        "are available: raise the memory limit or choose a smaller context",
+        path.string(), needed, figures.weights_bytes, figures.scratch_bytes, context,
+        impl->executor_->SlotBytes(options.kv_precision), limit_bytes);
+  }
+  impl->thread_ = std::jthread(
+      [scheduler = &*impl->scheduler_](const std::stop_token& stop) { scheduler->Run(stop); });
+  return impl;
+}
+
+Result<std::vector<int32_t>> Engine::Impl::EncodePrompt(Request& request) const {
+  if (!text_) return std::unexpected(text_.error());
+  const TextCodec& codec = **text_;
+  if (const auto* chat = std::get_if<ChatPrompt>(&request.prompt)) {
+    return codec.RenderChat(chat->messages, chat->tools_json);
+  }
+  if (const auto* text = std::get_if<TextPrompt>(&request.prompt)) {
+    return codec.EncodePrompt(text->text);
+  }
+  return std::move(std::get<TokenPrompt>(request.prompt).token_ids);
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::Load(const std::filesystem::path& path,
+                                             const EngineOptions& options) {
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<Impl> impl, Impl::Load(path, options));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+const ModelInfo& Engine::info() const { return impl_->info(); }
+int32_t Engine::context_tokens() const { return impl_->context_tokens(); }
+const Result<std::shared_ptr<const TextCodec>>& Engine::text() const { return impl_->text(); }
+MemoryFigures Engine::memory() const { return impl_->scheduler().memory(); }
+Activity Engine::activity() const { return impl_->scheduler().activity(); }
+void Engine::Cancel(SubmissionId id) { impl_->scheduler().Cancel(id); }
+
+Result<SubmissionId> Engine::Submit(Request request, EventSink sink) {
+  TANDEM_ASSIGN_OR_RETURN(std::vector<int32_t> prompt_ids, impl_->EncodePrompt(request));
+  return impl_->scheduler().Submit({.prompt_ids = std::move(prompt_ids),
+                                    .sampling = std::move(request.sampling),
+                                    .max_tokens = request.max_tokens,
+                                    .stop = std::move(request.stop),
+                                    .top_logprobs = request.top_logprobs,
+                                    .detect_degeneration = request.detect_degeneration,
+                                    .reuse_prefix = request.reuse_prefix},
+                                   std::move(sink));
+}
+
+Status Engine::Logits(std::span<const int32_t> token_ids,
+                      std::move_only_function<Status(int32_t, std::span<const float>)> row) {
+  return impl_->scheduler().RunExclusive(
+      KvPrecision::kF32, [&](executor::Executor& executor, executor::Slot& slot) {
+        return session::ScoreTokens(executor, slot, token_ids, row);
+      });
+}
+
+Result<std::vector<int32_t>> Engine::GreedyContinuation(std::span<const int32_t> token_ids,
+                                                        int32_t n) {
+  std::vector<int32_t> answer;
+  TANDEM_RETURN_IF_ERROR(impl_->scheduler().RunExclusive(
+      KvPrecision::kF32, [&](executor::Executor& executor, executor::Slot& slot) -> Status {
+        TANDEM_ASSIGN_OR_RETURN(answer, session::ContinueGreedily(executor, slot, token_ids, n));
+        return {};
+      }));
+  return answer;
+}
+
+Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {
+  TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Model> model,
+                          model::Model::Load(file));
+  TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, model->hyperparameters()));
+  const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
+  return MakePlan(*model, options, context, n_threads);
+}
+
+Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path) {
+  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(const model::Hyperparameters h, model::ReadHyperparameters(*file));
+  return Describe(*file, h);
+}
+
+}  // namespace tandem::engine

@@ -1,0 +1,371 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <boost/json.hpp>
+
+#include "engine/session/testing/recorder.h"
+#include "os/file.h"
+
+namespace tandem::engine {
+namespace {
+
+using session::testing::Recorder;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+std::filesystem::path Demo() {
+  return std::filesystem::path(TANDEM_SOURCE_DIR) / "models" / "demo" / "tandem-demo-q4_0.gguf";
+}
+std::filesystem::path Golden(const std::string& name) {
+  return std::filesystem::path(TANDEM_SOURCE_DIR) / ".." / "shared" / "golden" / name;
+}
+
+EngineOptions SmallOptions() { return {.n_threads = 2, .context_tokens = 256, .max_sessions = 4}; }
+
+std::unique_ptr<Engine> LoadDemo(const EngineOptions& options = SmallOptions()) {
+  auto engine = Engine::Load(Demo(), options);
+  EXPECT_TRUE(engine) << engine.error().message;
+  return engine ? std::move(*engine) : nullptr;
+}
+
+Request Chat(std::string question, uint64_t seed = 1) {
+  return {.prompt = ChatPrompt{.messages = {{.role = "user", .content = std::move(question)}},
+                               .tools_json = ""},
+          .sampling = {.temperature = 1.0F, .seed = seed},
+          .max_tokens = 24};
+}
+
+// One request, waited for.
+std::vector<int32_t> Ask(Engine& engine, Request request, Finished* finished = nullptr) {
+  Recorder recorder;
+  const auto id = engine.Submit(std::move(request), recorder.Sink());
+  EXPECT_TRUE(id) << id.error().message;
+  if (!id) return {};
+  recorder.Wait();
+  EXPECT_EQ(recorder.n_terminal(), 1);
+  EXPECT_TRUE(recorder.finished()) << recorder.failed()->message;
+  if (finished != nullptr) *finished = recorder.finished().value_or(Finished{});
+  return recorder.token_ids();
+}
+
+TEST(EngineTest, InfoDescribesTheFile) {
+  const auto engine = LoadDemo();
+  const ModelInfo& info = engine->info();
+  EXPECT_EQ(info.architecture, "phi3");
+  EXPECT_FALSE(info.name.empty());
+  EXPECT_EQ(info.file_bytes, std::filesystem::file_size(Demo()));
+  EXPECT_GT(info.n_parameters, 100'000U);
+  EXPECT_THAT(info.quantization, HasSubstr("Q4_0"));
+  EXPECT_GE(info.vocab_size, (*engine->text())->n_tokens());
+  EXPECT_EQ(engine->context_tokens(), 256);
+  const auto read = ReadModelInfo(Demo());
+  ASSERT_TRUE(read);
+  EXPECT_EQ(read->n_parameters, info.n_parameters);
+  EXPECT_EQ(read->quantization, info.quantization);
+}
+
+TEST(EngineTest, EveryKindOfPromptIsAnswered) {
+  const auto engine = LoadDemo();
+  Finished finished;
+  const std::vector<int32_t> chat = Ask(*engine, Chat("Hello"), &finished);
+  EXPECT_FALSE(chat.empty());
+  EXPECT_GT(finished.usage.prompt_tokens, 3);
+  EXPECT_GT(finished.timings.ttft_ms, 0);
+  EXPECT_GE(finished.timings.e2e_ms, finished.timings.ttft_ms);
+  // The same prompt written out, and as ids.
+  const ChatPrompt prompt = std::get<ChatPrompt>(Chat("Hello").prompt);
+  const auto ids = (*engine->text())->RenderChat(prompt.messages, "");
+  ASSERT_TRUE(ids);
+  Request request = Chat("Hello");
+  request.prompt = TokenPrompt{*ids};
+  EXPECT_EQ(Ask(*engine, std::move(request)), chat);
+  request = Chat("Hello");
+  request.prompt = TextPrompt{*(*engine->text())->Decode(*ids, TextCodec::Specials::kTokens)};
+  EXPECT_EQ(Ask(*engine, std::move(request)), chat);
+}
+
+TEST(EngineTest, SameRequestSameTokensWhateverElseRunsAndHoweverManyThreads) {
+  const std::vector<std::string> questions = {
+      "Do you ship to Singapore?",
+      "hello",
+      "What is the price of the lamp, and which colours are there?",
+      "Where is my order 12345?",
+      "x",
+      "Translate good morning into German."};
+  std::vector<std::vector<int32_t>> alone;
+  {
+    const auto engine =
+        LoadDemo({.n_threads = 1, .context_tokens = 256, .max_sessions = 1, .max_kept_caches = 0});
+    for (size_t i = 0; i < questions.size(); ++i) {
+      alone.push_back(Ask(*engine, Chat(questions[i], i)));
+    }
+  }
+  const auto engine = LoadDemo(
+      {.n_threads = 2, .context_tokens = 256, .max_sessions = 4, .prefill_chunk_tokens = 5});
+  for (int round = 0; round < 2; ++round) {  // the second one finds kept caches
+    std::vector<Recorder> recorders(questions.size());
+    for (size_t i = 0; i < questions.size(); ++i) {
+      ASSERT_TRUE(engine->Submit(Chat(questions[i], i), recorders[i].Sink()));
+    }
+    for (size_t i = 0; i < questions.size(); ++i) {
+      recorders[i].Wait();
+      EXPECT_EQ(recorders[i].token_ids(), alone[i]) << "round " << round << " question " << i;
+    }
+  }
+}
+
+TEST(EngineTest, NextTurnReusesTheCacheAndSaysTheSame) {
+  const auto engine = LoadDemo();
+  std::vector<ChatMessage> messages = {{.role = "user", .content = "Hello, who are you?"}};
+  for (int turn = 0; turn < 3; ++turn) {
+    Request request = Chat("");
+    request.prompt = ChatPrompt{.messages = messages, .tools_json = ""};
+    Finished cached;
+    const std::vector<int32_t> answer = Ask(*engine, request, &cached);
+    request.reuse_prefix = false;
+    Finished computed;
+    EXPECT_EQ(Ask(*engine, std::move(request), &computed), answer);
+    EXPECT_EQ(computed.usage.cached_tokens, 0);
+    EXPECT_EQ(cached.usage.cached_tokens > 0, turn > 0);
+    messages.push_back({.role = "assistant",
+                        .content = *(*engine->text())->Decode(answer, TextCodec::Specials::kText)});
+    messages.push_back({.role = "user", .content = "And what else?"});
+  }
+}
+
+TEST(EngineTest, CancelEndsWithCancelledInTheMiddle) {
+  const auto engine = LoadDemo();
+  Recorder recorder;
+  Request request = Chat("Hello");
+  request.max_tokens = 0;
+  // No end of turn: it would go on to the end of the context.
+  for (int32_t id : (*engine->text())->tokenizer()->end_of_generation()) {
+    request.sampling.logit_bias.emplace_back(id, -100.0F);
+  }
+  const auto id = engine->Submit(std::move(request), recorder.Sink());
+  ASSERT_TRUE(id);
+  recorder.WaitForTokens(2);
+  engine->Cancel(*id);
+  recorder.Wait();
+  ASSERT_TRUE(recorder.finished());
+  EXPECT_EQ(recorder.finished()->reason, FinishReason::kCancelled);
+  EXPECT_GE(recorder.finished()->usage.completion_tokens, 2);
+  EXPECT_LT(recorder.finished()->usage.completion_tokens, 200);
+  EXPECT_EQ(engine->activity().n_running, 0);
+}
+
+TEST(EngineTest, DestructorEndsEverySubmissionOnce) {
+  std::vector<Recorder> recorders(6);
+  {
+    const auto engine = LoadDemo({.n_threads = 2, .context_tokens = 256, .max_sessions = 2});
+    for (Recorder& recorder : recorders) {
+      Request request = Chat("Hello");
+      request.max_tokens = 0;
+      for (int32_t id : (*engine->text())->tokenizer()->end_of_generation()) {
+        request.sampling.logit_bias.emplace_back(id, -100.0F);
+      }
+      ASSERT_TRUE(engine->Submit(std::move(request), recorder.Sink()));
+    }
+    recorders[0].WaitForTokens(1);
+  }
+  for (const Recorder& recorder : recorders) {
+    EXPECT_EQ(recorder.n_terminal(), 1);
+    EXPECT_FALSE(recorder.late_event());
+  }
+  ASSERT_TRUE(recorders[5].failed());
+  EXPECT_EQ(recorders[5].failed()->code, ErrorCode::kCancelled);
+}
+
+TEST(EngineTest, LongPromptIsATypedErrorWithBothFigures) {
+  const auto engine = LoadDemo();
+  Recorder recorder;
+  std::string question;
+  for (int i = 0; i < 400; ++i) question += " xy";
+  const auto id = engine->Submit(Chat(question), recorder.Sink());
+  ASSERT_FALSE(id);
+  EXPECT_EQ(id.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(id.error().param, "prompt");
+  EXPECT_THAT(id.error().message, HasSubstr("and the context 256"));
+  EXPECT_EQ(recorder.n_terminal(), 0);
+}
+
+TEST(EngineTest, LogitsAndGreedyContinuationAgree) {
+  const auto engine = LoadDemo();
+  const std::vector<int32_t> prompt = {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const auto greedy = engine->GreedyContinuation(prompt, 6);
+  ASSERT_TRUE(greedy) << greedy.error().message;
+  std::vector<int32_t> all = prompt;
+  all.insert(all.end(), greedy->begin(), greedy->end());
+  std::vector<int32_t> best;
+  ASSERT_TRUE(engine->Logits(all, [&](int32_t position, std::span<const float> row) -> Status {
+    EXPECT_EQ(position, std::ssize(best));
+    EXPECT_EQ(row.size(), static_cast<size_t>(engine->info().vocab_size));
+    best.push_back(static_cast<int32_t>(std::ranges::max_element(row) - row.begin()));
+    return {};
+  }));
+  EXPECT_THAT(best, SizeIs(17));
+  EXPECT_EQ(std::vector<int32_t>(best.begin() + 10, best.end() - 1), *greedy);
+  EXPECT_FALSE(engine->Logits({}, [](int32_t, std::span<const float>) { return Status(); }));
+}
+
+// ---- memory
+
+TEST(EngineTest, PlanIsWhatLoadingTakes) {
+  const auto plan = PlanMemory(Demo(), SmallOptions());
+  ASSERT_TRUE(plan) << plan.error().message;
+  const auto engine = LoadDemo();
+  EXPECT_EQ(plan->context_tokens, 256);
+  EXPECT_EQ(plan->weights_bytes, engine->memory().weights_bytes);
+  EXPECT_EQ(plan->scratch_bytes, engine->memory().scratch_bytes);
+  EXPECT_EQ(engine->memory().kv_cache_bytes, 0U);
+  Ask(*engine, Chat("Hello"));
+  EXPECT_EQ(engine->memory().kv_cache_bytes, plan->kv_cache_bytes);  // kept
+}
+
+TEST(EngineTest, LimitIsExact) {
+  const auto plan = PlanMemory(Demo(), SmallOptions());
+  ASSERT_TRUE(plan);
+  EngineOptions options = SmallOptions();
+  options.memory_limit_bytes = plan->total_bytes() - 1;
+  const auto refused = Engine::Load(Demo(), options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->total_bytes())));
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->total_bytes() - 1)));
+  options.memory_limit_bytes = plan->total_bytes();
+  const auto engine = LoadDemo(options);
+  for (const char* question : {"one", "two", "three"}) {
+    EXPECT_FALSE(Ask(*engine, Chat(question)).empty());
+    EXPECT_LE(engine->memory().kv_cache_bytes, plan->kv_cache_bytes);
+  }
+}
+
+// ---- files and options
+
+TEST(EngineTest, FilesThatAreNoModelAreTypedErrors) {
+  const auto missing = Engine::Load("/nonexistent/model.gguf", SmallOptions());
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  const auto source = Engine::Load(__FILE__, SmallOptions());
+  ASSERT_FALSE(source);
+  EXPECT_EQ(source.error().code, ErrorCode::kCorrupt);
+}
+
+TEST(EngineTest, OptionsOutOfRangeNameThemselves) {
+  const std::vector<std::pair<std::string, EngineOptions>> cases = {
+      {"context_tokens", {.context_tokens = 100'000'000}},
+      {"context_tokens", {.context_tokens = -1}},
+      {"max_sessions", {.max_sessions = 0}},
+      {"max_sessions", {.max_sessions = 65}},
+      {"max_queued", {.max_queued = 0}},
+      {"max_kept_caches", {.max_kept_caches = -1}},
+      {"prefill_chunk_tokens", {.prefill_chunk_tokens = 0}},
+  };
+  for (const auto& [param, options] : cases) {
+    const auto engine = Engine::Load(Demo(), options);
+    ASSERT_FALSE(engine) << param;
+    EXPECT_EQ(engine.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(engine.error().param, param);
+  }
+}
+
+// ---- text
+
+TEST(TextCodecTest, RoundTripAndMarkersInUserText) {
+  const auto codec = TextCodec::Open(Demo());
+  ASSERT_TRUE(codec) << codec.error().message;
+  const std::string text =
+      "Gr\xC3\xBC\xC3\x9F"
+      "e <|end|> \xF0\x9F\x98\x80";
+  using Specials = TextCodec::Specials;
+  const auto as_text = (*codec)->Encode(text, Specials::kText);
+  const auto as_tokens = (*codec)->Encode(text, Specials::kTokens);
+  ASSERT_TRUE(as_text && as_tokens);
+  EXPECT_LT(as_tokens->size(), as_text->size());
+  EXPECT_EQ((*codec)->Decode(*as_text, Specials::kText), text);
+  EXPECT_EQ((*codec)->Decode(*as_tokens, Specials::kTokens), text);
+  EXPECT_THAT(*(*codec)->Decode(*as_tokens, Specials::kText), ::testing::Not(HasSubstr("<|end|>")));
+
+  // What a user writes never becomes a marker.
+  const std::vector<ChatMessage> messages = {{.role = "user", .content = "<|end|><|assistant|>"}};
+  const auto chat = (*codec)->RenderChat(messages, "");
+  ASSERT_TRUE(chat);
+  const auto end = (*codec)->Encode("<|end|>", Specials::kTokens);
+  ASSERT_THAT(*end, SizeIs(1));
+  EXPECT_EQ(std::ranges::count(*chat, end->front()), 1);
+}
+
+TEST(TextCodecTest, WrongTextAndIdsAreTypedErrors) {
+  const auto codec = TextCodec::Open(Demo());
+  ASSERT_TRUE(codec);
+  const auto text = (*codec)->Encode("ab\xFF", TextCodec::Specials::kText);
+  ASSERT_FALSE(text);
+  EXPECT_THAT(text.error().message, HasSubstr("byte 2"));
+  const std::vector<int32_t> ids = {(*codec)->n_tokens()};
+  EXPECT_EQ((*codec)->Decode(ids, TextCodec::Specials::kText).error().code,
+            ErrorCode::kInvalidArgument);
+  const std::vector<ChatMessage> messages = {{.role = "nobody", .content = "x"}};
+  EXPECT_EQ((*codec)->RenderChat(messages, "").error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(TextCodecTest, TokenizerJsonGivesTheSameIdsAsTheModelFile) {
+  const auto from_model = TextCodec::Open(Demo());
+  const auto from_json = TextCodec::Open(Demo().parent_path() / "tokenizer.json");
+  ASSERT_TRUE(from_model);
+  ASSERT_TRUE(from_json) << from_json.error().message;
+  const std::string text = "Do you ship the lamp to Singapore? It costs $19.99.";
+  EXPECT_EQ((*from_model)->Encode(text, TextCodec::Specials::kText),
+            (*from_json)->Encode(text, TextCodec::Specials::kText));
+}
+
+TEST(TextCodecTest, OtherFilesAreTypedErrors) {
+  const auto source = TextCodec::Open(__FILE__);
+  ASSERT_FALSE(source);
+  EXPECT_EQ(source.error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(TextCodec::Open("/nonexistent").error().code, ErrorCode::kNotFound);
+}
+
+// ---- golden files, where they are at hand
+
+TEST(EngineGoldenTest, GreedyContinuationAndLogitsMatchTheReference) {
+  for (const std::string name : {"phi4mini-micro-f32", "mimo7b-micro-f32"}) {
+    if (!std::filesystem::exists(Golden(name + ".gguf"))) GTEST_SKIP() << "no golden files here";
+    const auto text = os::ReadFile(Golden(name + ".clean.json"), 1 << 20);
+    ASSERT_TRUE(text);
+    const boost::json::value golden = boost::json::parse(*text);
+    const auto ids = [&](const char* key) {
+      return boost::json::value_to<std::vector<int32_t>>(golden.at(key));
+    };
+    auto engine = Engine::Load(Golden(name + ".gguf"), {.context_tokens = 4096});
+    ASSERT_TRUE(engine) << engine.error().message;
+    EXPECT_EQ((*engine)->GreedyContinuation(ids("prompt"), 32), ids("greedy")) << name;
+
+    std::vector<int32_t> all = ids("prompt");
+    const std::vector<int32_t> greedy = ids("greedy");
+    all.insert(all.end(), greedy.begin(), greedy.end());
+    const auto reference = os::ReadFile(Golden(name + ".clean.ref.f64"), 1 << 26);
+    ASSERT_TRUE(reference);
+    double worst = 0;
+    ASSERT_TRUE((*engine)->Logits(all, [&](int32_t position, std::span<const float> row) -> Status {
+      for (size_t i = 0; i < row.size(); ++i) {
+        double expected = 0;
+        std::memcpy(
+            &expected,
+            reference->data() + sizeof(double) * (static_cast<size_t>(position) * row.size() + i),
+            sizeof(double));
+        worst = std::max(worst, std::abs(expected - static_cast<double>(row[i])));
+      }
+      return {};
+    }));
+    // llama.cpp's own distance to this reference is 2e-4 at most.
+    EXPECT_LT(worst, 4e-4) << name;
+  }
+}
+
+}  // namespace
+}  // namespace tandem::engine

@@ -1,0 +1,101 @@
+#include "engine/executor/cpu_executor.h"
+
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/model/kv_cache.h"
+
+namespace tandem::executor {
+namespace {
+
+model::KvType ToKvType(KvPrecision precision) {
+  return precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16;
+}
+
+class CpuSlot final : public Slot {
+ public:
+  explicit CpuSlot(std::unique_ptr<model::KvCache> cache) : cache_(std::move(cache)) {}
+
+  int32_t length() const override { return cache_->length(); }
+  int32_t context_tokens() const override { return cache_->context_tokens(); }
+  uint64_t bytes() const override { return cache_->bytes(); }
+  void Truncate(int32_t n_tokens) override { TANDEM_CHECK(cache_->Truncate(n_tokens).has_value()); }
+  model::KvCache& cache() { return *cache_; }
+
+ private:
+  std::unique_ptr<model::KvCache> cache_;
+};
+
+// Slots come from NewSlot() of the same kind of executor.
+model::KvCache& CacheOf(Slot& slot) { return static_cast<CpuSlot&>(slot).cache(); }
+
+}  // namespace
+
+Result<std::unique_ptr<CpuExecutor>> CpuExecutor::Create(std::shared_ptr<const model::Model> model,
+                                                         const Options& options) {
+  const int32_t longest = model->hyperparameters().context_length;
+  if (options.context_tokens < 1 || options.context_tokens > longest) {
+    return Err(ErrorCode::kInvalidArgument,
+               "a context of {} tokens does not work for this model; choose 1 to {}",
+               options.context_tokens, longest);
+  }
+  std::unique_ptr<CpuExecutor> executor(new CpuExecutor);
+  TANDEM_ASSIGN_OR_RETURN(executor->pool_, ops::ThreadPool::Create(options.n_threads));
+  TANDEM_ASSIGN_OR_RETURN(
+      executor->forward_,
+      model::Forward::Create(model, executor->pool_.get(),
+                             {.max_tokens = options.limits.max_tokens,
+                              .max_logit_rows = options.limits.max_logit_rows}));
+  executor->model_ = std::move(model);
+  executor->context_tokens_ = options.context_tokens;
+  return executor;
+}
+
+int32_t CpuExecutor::vocab_size() const { return model_->hyperparameters().vocab_size; }
+
+StepLimits CpuExecutor::limits() const {
+  return {.max_tokens = forward_->limits().max_tokens,
+          .max_logit_rows = forward_->limits().max_logit_rows};
+}
+
+uint64_t CpuExecutor::SlotBytes(KvPrecision precision) const {
+  return model::KvCacheBytes(model_->hyperparameters(), ToKvType(precision), context_tokens_);
+}
+
+Result<std::unique_ptr<Slot>> CpuExecutor::NewSlot(KvPrecision precision) {
+  TANDEM_ASSIGN_OR_RETURN(
+      std::unique_ptr<model::KvCache> cache,
+      model::KvCache::Create(model_->hyperparameters(),
+                             {.context_tokens = context_tokens_, .type = ToKvType(precision)}));
+  return std::make_unique<CpuSlot>(std::move(cache));
+}
+
+void CpuExecutor::CopyPrefix(Slot& from_slot, int32_t n_tokens, Slot& to_slot) {
+  model::KvCache& from = CacheOf(from_slot);
+  model::KvCache& to = CacheOf(to_slot);
+  TANDEM_CHECK(from.type() == to.type() && from.context_tokens() == to.context_tokens());
+  TANDEM_CHECK(n_tokens >= 0 && n_tokens <= from.length());
+  TANDEM_CHECK(to.Truncate(0).has_value());
+  const model::Hyperparameters& h = model_->hyperparameters();
+  const size_t n_bytes = from.row_bytes() * static_cast<size_t>(n_tokens);
+  for (int layer = 0; layer < h.n_layers; ++layer) {
+    for (int head = 0; head < h.n_kv_heads; ++head) {
+      std::memcpy(to.keys(layer, head), from.keys(layer, head), n_bytes);
+      std::memcpy(to.values(layer, head), from.values(layer, head), n_bytes);
+    }
+  }
+  to.Extend(n_tokens);
+}
+
+Status CpuExecutor::Step(std::span<const SlotStep> batch, std::span<float> logits) {
+  entries_.clear();
+  for (const SlotStep& step : batch) {
+    entries_.push_back({.cache = &CacheOf(*step.slot),
+                        .token_ids = step.token_ids,
+                        .n_logit_rows = step.n_logit_rows});
+  }
+  return forward_->Step(entries_, logits);
+}
+
+}  // namespace tandem::executor

@@ -1,0 +1,48 @@
+// The executor that computes on this machine's cores.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/executor/executor.h"
+#include "engine/model/model.h"
+#include "engine/ops/thread_pool.h"
+
+namespace tandem::executor {
+
+class CpuExecutor final : public Executor {
+ public:
+  struct Options {
+    int n_threads = 0;           // 0: every core that the process may use
+    int32_t context_tokens = 0;  // of every slot
+    StepLimits limits;
+  };
+
+  // Errors: kInvalidArgument for an option out of range, kResourceExhausted for scratch memory or
+  // threads that cannot be had.
+  static Result<std::unique_ptr<CpuExecutor>> Create(std::shared_ptr<const model::Model> model,
+                                                     const Options& options);
+
+  int32_t vocab_size() const override;
+  int32_t context_tokens() const override { return context_tokens_; }
+  StepLimits limits() const override;
+  uint64_t weights_bytes() const override { return model_->weights_bytes(); }
+  uint64_t scratch_bytes() const override { return forward_->scratch_bytes(); }
+  uint64_t SlotBytes(KvPrecision precision) const override;
+  Result<std::unique_ptr<Slot>> NewSlot(KvPrecision precision) override;
+  void CopyPrefix(Slot& from, int32_t n_tokens, Slot& to) override;
+  Status Step(std::span<const SlotStep> batch, std::span<float> logits) override;
+
+ private:
+  CpuExecutor() = default;
+
+  std::shared_ptr<const model::Model> model_;
+  int32_t context_tokens_ = 0;
+  std::unique_ptr<ops::ThreadPool> pool_;
+  std::unique_ptr<model::Forward> forward_;  // uses pool_
+  std::vector<model::BatchEntry> entries_;   // of the current step
+};
+
+}  // namespace tandem::executor
