@@ -37,7 +37,6 @@
 #include "engine/executor/executor.h"
 #include "engine/sampling/sampling_options.h"
 #include "engine/session/memory_budget.h"
-#include "engine/session/scheduler.h"
 #include "engine/session/submission.h"
 #include "engine/text_codec.h"
 
@@ -64,7 +63,7 @@ struct ModelInfo {
   std::string name;          // general.name, or the file's name where that is missing
   std::string architecture;  // "phi3", "qwen2"
   uint64_t n_parameters = 0;
-  std::string quantization;  // types by share of the parameters, for example "Q4_K 84 %, Q6_K 16 %"
+  std::string quantization;    // types by share of the weights, for example "Q4_K 84 %, Q6_K 16 %"
   int32_t context_length = 0;  // that the model was made for
   int32_t n_layers = 0;
   int32_t vocab_size = 0;  // rows of logits; at least the tokenizer's number of tokens
@@ -120,8 +119,8 @@ class Engine {
  public:
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported from the file; kInvalidArgument for an option,
   // such as a context longer than the model's; kResourceExhausted, naming the bytes wanted and
-  // available, where weights, scratch and one session's cache do not fit. Cost: maps the weights,
-  // reads none of them; builds the tokenizer's tables.
+  // available, where weights, scratch and one session's cache do not fit.
+  // Cost: maps the weights, reads none of them; builds the tokenizer's tables.
   static Result<std::unique_ptr<Engine>> Load(const std::filesystem::path& path,
                                               const EngineOptions& options);
   ~Engine();
@@ -139,8 +138,9 @@ class Engine {
   // Queues a request. Renders and encodes the prompt on the calling thread.
   // Errors (the sink is then never called): kInvalidArgument with Error::param for a value out of
   // range, an empty prompt, or one that leaves no room in the context, naming the prompt's tokens
-  // and the context; kResourceExhausted when max_queued wait, or when a session's cache could never
-  // fit. Later (Failed): kResourceExhausted where memory ran out meanwhile, kInternal, kCancelled.
+  // and the context; kResourceExhausted when max_queued wait; kCancelled while the engine is being
+  // destroyed.
+  // Later (Failed): kResourceExhausted where memory ran out meanwhile, kInternal, kCancelled.
   Result<SubmissionId> Submit(Request request, EventSink sink);
   // Unknown and finished ids are ignored.
   void Cancel(SubmissionId id);

@@ -21,25 +21,28 @@ using tokenizer::ToolCall;
 // Immutable. Thread: any.
 class TextCodec {
  public:
-  // A model file (GGUF, first part where it is split) or a tokenizer.json, told apart by their
-  // content. Errors: kNotFound, kIo, kCorrupt, kUnsupported.
+  // A model file (GGUF, the first part where it is split) or a tokenizer.json, told apart by their
+  // content.
+  // Errors: kNotFound, kIo, kCorrupt, kUnsupported.
   static Result<std::shared_ptr<const TextCodec>> Open(const std::filesystem::path& path);
-  ~TextCodec();
+  static Result<std::shared_ptr<const TextCodec>> Create(const tokenizer::Vocabulary& vocabulary);
 
   // What markers such as <|user|> in a text become.
   enum class Specials { kText, kTokens };
   // No beginning-of-sequence token is added.
   // Errors: kInvalidArgument for text that is not UTF-8, with the offset.
   Result<std::vector<int32_t>> Encode(std::string_view text, Specials specials) const;
-  // Valid UTF-8; U+FFFD stands for what is not. `kText` leaves special tokens out, `kTokens` spells
-  // them. Errors: kInvalidArgument for an id outside the vocabulary.
+  // Valid UTF-8; U+FFFD stands for what is not. kText hides control tokens, kTokens spells them.
+  // Errors: kInvalidArgument for an id outside the vocabulary.
   Result<std::string> Decode(std::span<const int32_t> token_ids, Specials specials) const;
   // A prompt that is text as it is: kTokens, and the beginning-of-sequence token where the model
-  // has one. Errors: as Encode().
+  // has one.
+  // Errors: as Encode().
   Result<std::vector<int32_t>> EncodePrompt(std::string_view text) const;
   // The prompt for the next turn (or the closed conversation, without add_generation_prompt).
-  // Markers in messages are never parsed. Errors: kInvalidArgument for a role or JSON that the
-  // template cannot render.
+  // Markers in messages are never parsed.
+  // Errors: kInvalidArgument for a role or JSON that the template cannot render, kUnsupported for
+  // tools where it has none.
   Result<std::vector<int32_t>> RenderChat(std::span<const ChatMessage> messages,
                                           std::string_view tools_json,
                                           bool add_generation_prompt = true) const;

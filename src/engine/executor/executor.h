@@ -55,8 +55,8 @@ class Executor {
   // An empty slot. Errors: kResourceExhausted.
   virtual Result<std::unique_ptr<Slot>> NewSlot(KvPrecision precision) = 0;
   // Makes `to` hold the first n_tokens of `from`, as if it had computed them itself. Both are of
-  // this executor and of the same precision; n_tokens <= from.length(). Cost: a copy of those
-  // tokens' bytes.
+  // this executor and of the same precision; n_tokens <= from.length().
+  // Cost: copies those tokens' keys and values.
   virtual void CopyPrefix(Slot& from, int32_t n_tokens, Slot& to) = 0;
 
   // Appends every entry's tokens to its slot and writes the wanted rows of logits, by entry, then

@@ -33,9 +33,8 @@ struct SamplerScratch {
 //   6. top_k
 //   7. top_p, over the probabilities of what top_k left
 //   8. min_p, relative to the best one
-//   9. the draw: u * (sum of the survivors' weights), u = UniformDraw(seed, number of accepted
-//   tokens),
-//      falls on one of the survivors laid out by ascending id
+//   9. the draw: with u = UniformDraw(seed, number of accepted tokens), u times the sum of the
+//      survivors' weights falls on one of them, laid out by ascending id
 // Steps 5 to 8 are in the order of Hugging Face's and keep at least one token. Every tie is won by
 // the lower id. The same logits, options and accepted tokens give the same token, on any thread,
 // whatever other samplers do.
@@ -50,8 +49,7 @@ class Sampler {
   //   logits [vocab_size], vocab_size >= mask.n_tokens(); not changed
   // Errors: kInternal where the logit of an allowed id is not finite.
   // Cost:   one pass over the vocabulary to copy and check; one exponential for each id that top_k
-  //         leaves; sorts survivors only (all ids only where top_p keeps most of a flat
-  //         distribution).
+  //         leaves; sorts survivors only (all ids where top_p keeps most of a flat distribution).
   Result<int32_t> Sample(std::span<const float> logits, SamplerScratch* scratch) const;
 
   // The sequence goes on with this token: penalties count it and the next draw is another one.

@@ -380,6 +380,14 @@ TEST(SamplerTest, ExtremeLogitsAndOptionsStayDefined) {
   }
 }
 
+TEST(SamplerTest, TinyTemperatureIsGreedyAmongTies) {
+  const std::vector<int> counts =
+      Histogram({.temperature = 1e-44F, .seed = 13}, {1.0F, 1.5F, 1.5F, -1e30F}, 1000);
+  EXPECT_EQ(counts[0] + counts[3], 0);
+  EXPECT_GT(counts[1], 400);
+  EXPECT_GT(counts[2], 400);
+}
+
 TEST(SamplerTest, PromptIdsOutsideTheVocabularyAreHarmless) {
   const SamplingOptions options{.temperature = 0, .repetition_penalty = 2};
   EXPECT_EQ(SampleOnce(Make(options, 2, {-7, 1'000'000, 0}), {1.0F, 0.9F}), 1);
@@ -399,7 +407,7 @@ TEST(SamplingOptionsTest, ValueOutOfRangeNamesTheField) {
       {"temperature", {.temperature = -1}},
       {"temperature", {.temperature = kNan}},
       {"temperature", {.temperature = kInf}},
-      {"temperature", {.temperature = 1e-30F}},
+      {"temperature", {.temperature = 101}},
       {"top_p", {.top_p = 1.1F}},
       {"top_p", {.top_p = kNan}},
       {"min_p", {.min_p = -0.1F}},
@@ -421,6 +429,7 @@ TEST(SamplingOptionsTest, ValueOutOfRangeNamesTheField) {
     EXPECT_NE(status.error().message.find(field), std::string::npos);
   }
   EXPECT_TRUE(Validate({}, 10));
+  EXPECT_TRUE(Validate({.temperature = 1e-30F}, 10));
   EXPECT_TRUE(
       Validate({.temperature = 0, .top_p = 0, .min_p = 1, .logit_bias = {{9, -100.0F}}}, 10));
 }

@@ -18,8 +18,8 @@ bool Within(float value, float low, float high) { return value >= low && value <
 }  // namespace
 
 Status Validate(const SamplingOptions& options, int32_t n_tokens) {
-  if (options.temperature != 0.0F && !Within(options.temperature, 0.01F, 100.0F)) {
-    return OutOfRange("temperature", options.temperature, "0 (greedy) or between 0.01 and 100");
+  if (!Within(options.temperature, 0.0F, 100.0F)) {
+    return OutOfRange("temperature", options.temperature, "between 0 (greedy) and 100");
   }
   if (!Within(options.top_p, 0.0F, 1.0F)) {
     return OutOfRange("top_p", options.top_p, "between 0 and 1");

@@ -11,10 +11,10 @@ namespace tandem::sampling {
 
 // The defaults sample from the model's own distribution.
 struct SamplingOptions {
-  float temperature = 1.0F;  // 0: greedy, the most probable token; else [0.01, 100]
+  float temperature = 1.0F;  // [0, 100]; 0: greedy, the most probable token
   int32_t top_k = 0;         // keep the k most probable; 0: all
   float top_p = 1.0F;        // [0, 1]: keep the fewest whose probabilities sum to top_p
-  float min_p = 0.0F;  // [0, 1]: keep those with at least min_p times the best one's probability
+  float min_p = 0.0F;        // [0, 1]: keep those at least min_p times as probable as the best
 
   // Divides (or, where negative, multiplies) the logit of every token of prompt and answer so far,
   // as Hugging Face's repetition_penalty does (arXiv:1909.05858). [0.01, 100]; 1: off.
@@ -29,8 +29,7 @@ struct SamplingOptions {
   // Added to these tokens' logits, each in [-100, 100]. An id named twice counts twice.
   std::vector<std::pair<int32_t, float>> logit_bias = {};
 
-  // Same seed, same options, same logits: same tokens. The caller picks one where the request has
-  // none.
+  // Same seed, options and logits: same tokens. Where a request has none the caller picks one.
   uint64_t seed = 0;
 };
 

@@ -14,7 +14,8 @@ namespace tandem::session {
 
 // A few slots with the tokens that they hold, least recently used first out. A slot either moves to
 // the session that goes on with it (the next turn of the same chat) or serves as the source of a
-// copy. Thread: the scheduler's.
+// copy.
+// Thread: the scheduler's.
 class PrefixCache {
  public:
   explicit PrefixCache(int max_slots) : max_slots_(max_slots) {}

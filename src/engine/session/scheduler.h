@@ -43,11 +43,6 @@ struct SchedulerOptions {
   uint64_t memory_limit_bytes = 0;
 };
 
-struct Activity {
-  int n_running = 0;
-  int n_queued = 0;
-};
-
 // Functions under "any thread" may be called from everywhere, sinks included (but RunExclusive()).
 // The others belong to one thread, the scheduler thread, on which all sinks are called, with no
 // lock held.
@@ -69,8 +64,9 @@ class Scheduler {
   Result<SubmissionId> Submit(Submission submission, EventSink sink);
   // Takes effect at the next step. Unknown and finished ids are ignored.
   void Cancel(SubmissionId id);
-  // Runs `job` between two steps, and waits for it. Errors: the job's; kResourceExhausted where no
-  // slot of that precision fits; kCancelled after Shutdown(). Not from a sink.
+  // Runs `job` between two steps, and waits for it. Not from a sink.
+  // Errors: the job's; kResourceExhausted where no slot of that precision fits; kCancelled after
+  // Shutdown().
   Status RunExclusive(executor::KvPrecision precision, Job job);
 
   MemoryFigures memory() const;

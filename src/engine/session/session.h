@@ -63,10 +63,10 @@ class Session {
   std::span<const int32_t> pending() const;
   bool decoding() const { return tokens_.size() > n_prompt_; }
 
-  // Samples the next token from the logits after the last one, and emits the text that it
-  // completes.
+  // Samples the next token from the logits after the last one and emits what text it completes.
   //   logits [vocab_size]
-  // An outcome: the session is over. Errors: kInternal where the logits are not finite.
+  // An outcome says that the session is over.
+  // Errors: kInternal where the logits are not finite.
   Result<std::optional<Outcome>> Advance(std::span<const float> logits,
                                          sampling::SamplerScratch* scratch, SteadyTime now);
 

@@ -76,6 +76,12 @@ struct Failed {
   Error error;
 };
 
+// What a scheduler is busy with.
+struct Activity {
+  int n_running = 0;
+  int n_queued = 0;
+};
+
 using Event = std::variant<TextDelta, Finished, Failed>;
 using EventSink = std::move_only_function<void(Event)>;
 
