@@ -12,6 +12,7 @@
 #include "engine/model/vocabulary.h"
 #include "engine/quant/types.h"
 #include "engine/sampling/token_mask.h"
+#include "engine/session/scheduler.h"
 #include "engine/session/score.h"
 #include "os/cpu.h"
 #include "os/memory.h"

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "engine/executor/executor.h"
-#include "engine/model/model.h"
-#include "engine/ops/thread_pool.h"
+#include "engine/model/model.h"  // with the thread pool that its steps run on
 
 namespace tandem::executor {
 
