@@ -50,34 +50,47 @@ size_t TableSize(size_t n_entries) { return std::bit_ceil(n_entries * 2 + 2); }
 class TokenIndex {
  public:
   explicit TokenIndex(const FlatStrings& tokens)
-      : tokens_(tokens), slots_(TableSize(tokens.size()), kEmptySlot) {}
+      : tokens_(tokens), slots_(TableSize(tokens.size())) {}
 
   // The id of `text`, or nothing.
   std::optional<int32_t> Find(std::string_view text) const {
-    const uint32_t id = slots_[SlotOf(text)];
-    if (id == kEmptySlot) return std::nullopt;
-    return static_cast<int32_t>(id);
+    const Slot& slot = slots_[SlotOf(text, HashBytes(text))];
+    if (slot.id == kEmptySlot) return std::nullopt;
+    return static_cast<int32_t>(slot.id);
   }
 
   // The token that already has this text; nothing when `id` was inserted.
   std::optional<int32_t> Insert(int32_t id) {
-    uint32_t& slot = slots_[SlotOf(tokens_[static_cast<size_t>(id)])];
-    if (slot != kEmptySlot) return static_cast<int32_t>(slot);
-    slot = static_cast<uint32_t>(id);
+    const std::string_view text = tokens_[static_cast<size_t>(id)];
+    const uint64_t hash = HashBytes(text);
+    Slot& slot = slots_[SlotOf(text, hash)];
+    if (slot.id != kEmptySlot) return static_cast<int32_t>(slot.id);
+    slot = {static_cast<uint32_t>(id), Tag(hash)};
     return std::nullopt;
   }
 
  private:
+  struct Slot {
+    uint32_t id = kEmptySlot;
+    uint32_t tag =
+        0;  // the part of the hash that does not choose the slot: spares most comparisons
+  };
+
+  static uint32_t Tag(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
+
   // Where `text` is, or the empty slot where it would go.
-  size_t SlotOf(std::string_view text) const {
+  size_t SlotOf(std::string_view text, uint64_t hash) const {
     const size_t mask = slots_.size() - 1;
-    size_t slot = HashBytes(text) & mask;
-    while (slots_[slot] != kEmptySlot && tokens_[slots_[slot]] != text) slot = (slot + 1) & mask;
+    size_t slot = hash & mask;
+    while (slots_[slot].id != kEmptySlot &&
+           (slots_[slot].tag != Tag(hash) || tokens_[slots_[slot].id] != text)) {
+      slot = (slot + 1) & mask;
+    }
     return slot;
   }
 
   const FlatStrings& tokens_;
-  std::vector<uint32_t> slots_;
+  std::vector<Slot> slots_;
 };
 
 bool IsOrdinary(TokenType type) { return type == TokenType::kNormal || type == TokenType::kByte; }
@@ -119,6 +132,7 @@ Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
   merger.merges_.reserve(lines.size());
   merger.slots_.assign(TableSize(lines.size()), kEmptySlot);
   std::string joined;
+  size_t next_id = 0;
   for (size_t i = 0; i < lines.size(); ++i) {
     const std::string_view line = lines[i];
     const size_t space = line.find(' ', 1);
@@ -128,13 +142,20 @@ Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
     }
     const std::string_view left = line.substr(0, space), right = line.substr(space + 1);
     joined.assign(left).append(right);
-    const auto left_id = index.Find(left), right_id = index.Find(right), id = index.Find(joined);
+    const auto left_id = index.Find(left), right_id = index.Find(right);
+    // Training numbers the tokens in the order of the merges that make them, so the next one is
+    // nearly always the next id.
+    const auto id = next_id < tokens.size() && IsOrdinary(vocabulary.types[next_id]) &&
+                            tokens[next_id] == joined
+                        ? std::optional(static_cast<int32_t>(next_id))
+                        : index.Find(joined);
     if (!left_id || !right_id || !id) {
       const std::string_view missing = !left_id ? left : !right_id ? right : joined;
       return Err(ErrorCode::kCorrupt, "merge {} ('{}') needs '{}', which is not an ordinary token",
                  i, Excerpt(line), Excerpt(missing));
     }
     merger.merges_.push_back({*left_id, *right_id, *id});
+    next_id = static_cast<size_t>(*id) + 1;
     // A pair that is listed twice keeps its first, more important place.
     merger.InsertMerge(static_cast<uint32_t>(i));
   }

@@ -112,8 +112,9 @@ constexpr std::string_view kChatMlToolsHead =
     "You are provided with function signatures within <tools></tools> XML tags:\n<tools>";
 constexpr std::string_view kChatMlToolsTail =
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments "
-    "within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, "
-    "\"arguments\": <args-json-object>}\n</tool_call>";
+    "within <tool_call></tool_call> XML tags:\n<tool_call>\n";
+constexpr std::string_view kChatMlCallShape =
+    "{\"name\": <function-name>, \"arguments\": <args-json-object>}";
 
 // The arguments of a call as JSON; what is not JSON becomes a JSON string, so that a model's own
 // malformed call can be sent back to it.
@@ -274,6 +275,9 @@ class ChatTemplate::Writer {
       Text(text);
     }
     Mark(kChatMlToolsTail);
+    Mark(template_.doubled_braces_ ? fmt::format("{{{}}}", kChatMlCallShape)
+                                   : std::string(kChatMlCallShape));
+    Mark("\n</tool_call>");
   }
 
   void ChatMlCalls(std::span<const ToolCall> calls) {
@@ -317,6 +321,9 @@ bool ChatTemplate::RecogniseChatMl(std::string_view normalized, std::string_view
   end_of_text_.clear();
   has_tools_ = normalized.find("<tools>") != std::string_view::npos &&
                normalized.find("<tool_response>") != std::string_view::npos;
+  // Qwen2.5's first files have the braces of the call's shape twice, and so saw the model.
+  doubled_braces_ = normalized.find("{{\\'name\\': <function-name>") != std::string_view::npos ||
+                    normalized.find("{{\\\"name\\\": <function-name>") != std::string_view::npos;
   default_system_ = DefaultSystem(normalized);
   const auto foreign = std::ranges::find_if(kForeignFeatures, [&](std::string_view feature) {
     return jinja.find(feature) != std::string_view::npos;

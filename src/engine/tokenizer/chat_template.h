@@ -82,6 +82,7 @@ class ChatTemplate {
   Style style_ = Style::kPhi4Mini;
   std::optional<std::string> default_system_;
   bool has_tools_ = true;
+  bool doubled_braces_ = false;
   std::string end_of_text_;  // behind the last turn when no answer is asked for; may be empty
   std::string warning_;
 };

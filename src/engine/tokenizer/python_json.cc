@@ -2,7 +2,8 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
+#include <cstdint>
+#include <iterator>
 
 #include <fmt/format.h>
 #include <boost/json.hpp>
@@ -28,7 +29,9 @@ void AppendPythonFloat(double value, std::string* out) {
     text.remove_prefix(1);
   }
   const size_t e = text.find('e');
-  const int exponent = std::atoi(text.substr(e + 1).data());
+  int exponent = 0;
+  std::from_chars(text.data() + e + 2, text.data() + text.size(), exponent);
+  if (text[e + 1] == '-') exponent = -exponent;
   if (exponent < -4 || exponent >= 16) {
     out->append(text);
     return;

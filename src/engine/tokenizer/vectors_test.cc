@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -51,33 +52,43 @@ constexpr Family kPhi = {"data/phi-4-mini.tokenizer.json", "facts/o200k_vectors.
 constexpr Family kMimo = {"data/mimo-7b-sft.tokenizer.json", "facts/qwen2_vectors.json",
                           "chat_vectors"};
 
-void PrintTo(const Family& family, std::ostream* out) { *out << family.tokenizer; }
+struct Loaded {
+  json::object vectors;
+  Vocabulary vocabulary;
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+// Parsing the big files takes most of the time, so each is parsed once. Null: not at hand.
+const Loaded* Load(const Family& family) {
+  static std::map<std::string_view, std::unique_ptr<Loaded>> cache;
+  auto& loaded = cache[family.tokenizer];
+  if (loaded == nullptr && std::filesystem::exists(Shared(family.tokenizer)) &&
+      std::filesystem::exists(Shared(family.vectors))) {
+    loaded = std::make_unique<Loaded>();
+    loaded->vectors = json::parse(ReadAll(Shared(family.vectors))).as_object();
+    loaded->vocabulary = VocabularyFromTokenizerJson(ReadAll(Shared(family.tokenizer))).value();
+    loaded->tokenizer = Tokenizer::Create(loaded->vocabulary).value();
+  }
+  return loaded.get();
+}
 
 class VectorsTest : public testing::TestWithParam<Family> {
  protected:
   void SetUp() override {
-    if (!std::filesystem::exists(Shared(GetParam().tokenizer)) ||
-        !std::filesystem::exists(Shared(GetParam().vectors))) {
-      GTEST_SKIP() << "needs ../shared";
-    }
-    vectors_ = json::parse(ReadAll(Shared(GetParam().vectors))).as_object();
-    const auto vocabulary = VocabularyFromTokenizerJson(ReadAll(Shared(GetParam().tokenizer)));
-    ASSERT_TRUE(vocabulary) << vocabulary.error().message;
-    vocabulary_ = *vocabulary;
-    const auto tokenizer = Tokenizer::Create(vocabulary_);
-    ASSERT_TRUE(tokenizer) << tokenizer.error().message;
-    tokenizer_ = *tokenizer;
+    const Loaded* loaded = Load(GetParam());
+    if (loaded == nullptr) GTEST_SKIP() << "needs ../shared";
+    loaded_ = loaded;
+    tokenizer_ = loaded->tokenizer;
   }
 
   bool Normalizes() const { return tokenizer_->kind() == VocabularyKind::kQwen2; }
 
-  json::object vectors_;
-  Vocabulary vocabulary_;
+  const Loaded* loaded_ = nullptr;
   std::shared_ptr<const Tokenizer> tokenizer_;
 };
 
 TEST_P(VectorsTest, OrdinaryTextGivesTheOraclesPiecesAndIds) {
-  const json::array& vectors = vectors_["vectors"].as_array();
+  const json::array& vectors = loaded_->vectors.at("vectors").as_array();
   ASSERT_EQ(vectors.size(), 468u);
   for (const json::value& value : vectors) {
     const json::object& vector = value.as_object();
@@ -103,8 +114,8 @@ TEST_P(VectorsTest, OrdinaryTextGivesTheOraclesPiecesAndIds) {
 TEST_P(VectorsTest, ChatTextGivesTheOraclesIds) {
   TokenizerOptions no_rstrip;
   no_rstrip.rstrip = false;
-  const auto lenient = Tokenizer::Create(vocabulary_, no_rstrip).value();
-  for (const json::value& value : vectors_[GetParam().chat_vectors].as_array()) {
+  const auto lenient = Tokenizer::Create(loaded_->vocabulary, no_rstrip).value();
+  for (const json::value& value : loaded_->vectors.at(GetParam().chat_vectors).as_array()) {
     const json::object& vector = value.as_object();
     const std::string_view text = vector.at("text").as_string();
     EXPECT_EQ(tokenizer_->Encode(text, SpecialTokens::kParse), Ids(vector.at("ids"))) << text;
@@ -112,6 +123,48 @@ TEST_P(VectorsTest, ChatTextGivesTheOraclesIds) {
     EXPECT_EQ(lenient->Encode(text, SpecialTokens::kParse),
               Ids(without == nullptr ? vector.at("ids") : *without))
         << text;
+  }
+}
+
+// What a GGUF file of the same model holds: control tokens without flags, and padding rows.
+TEST_P(VectorsTest, VocabularyWithoutFlagsGivesTheSameIds) {
+  Vocabulary gguf = loaded_->vocabulary;
+  gguf.added.reset();
+  for (size_t id = 0; id < gguf.types.size(); ++id) {
+    if (gguf.types[id] == TokenType::kUserDefined && gguf.tokens[id].starts_with("<|")) {
+      gguf.types[id] = TokenType::kControl;
+    }
+  }
+  for (int i = 0; i < 16; ++i) {
+    gguf.tokens.Append("[PAD" + std::to_string(gguf.tokens.size()) + "]");
+    gguf.types.push_back(TokenType::kUnused);
+  }
+  const auto tokenizer = Tokenizer::Create(gguf);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  for (const json::value& value : loaded_->vectors.at(GetParam().chat_vectors).as_array()) {
+    const std::string_view text = value.as_object().at("text").as_string();
+    EXPECT_EQ((*tokenizer)->Encode(text, SpecialTokens::kParse), Ids(value.as_object().at("ids")));
+  }
+}
+
+// Counted, not timed, with the real merges.
+TEST_P(VectorsTest, LongWordTakesLinearlyManyQueueOperations) {
+  const auto merger = BytePairMerger::Create(loaded_->vocabulary).value();
+  constexpr size_t kBytes = 200'000;
+  std::string letters;
+  uint32_t random = 1;
+  for (size_t i = 0; i < kBytes; ++i) {
+    random = random * 1664525 + 1013904223;
+    letters += static_cast<char>('a' + (random >> 24) % 26);
+  }
+  for (const std::string& piece : {std::string(kBytes, 'a'), std::string(kBytes, ' '), letters}) {
+    MergeWorkspace workspace;
+    std::vector<int32_t> ids;
+    merger.Encode(piece, &workspace, &ids);
+    EXPECT_LE(workspace.n_queue_operations(), 6 * kBytes);
+    std::string back;
+    for (const int32_t id : ids) back += tokenizer_->TokenBytes(id);
+    EXPECT_EQ(back, piece);
   }
 }
 
