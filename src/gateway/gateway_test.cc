@@ -61,7 +61,10 @@ class GatewayTest : public ::testing::Test {
     directory_.models = {{"demo", 1700000000, "tandem"}, {"hf.co/a/b:Q4_0", 1700000001, "a"}};
     MakeGateway({});
   }
-  void TearDown() override { std::filesystem::remove_all(directory_path_); }
+  void TearDown() override {
+    provider_->FinishAll();
+    std::filesystem::remove_all(directory_path_);
+  }
 
   void MakeGateway(GatewayOptions options) {
     options.version = "1.2.3";
@@ -396,6 +399,7 @@ TEST_F(GatewayTest, LocalOnlyRequestNeverReachesACloudModel) {
   EXPECT_TRUE(cloud->calls().empty());
   Chat();
   EXPECT_EQ(cloud->calls().size(), 1u);
+  cloud->FinishAll();
 }
 
 TEST_F(GatewayTest, LocalOnlyRequestIsServedLocally) {

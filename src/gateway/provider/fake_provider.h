@@ -72,6 +72,14 @@ class FakeProvider final : public Provider {
     return calls_.back();
   }
 
+  // Ends every call that still runs, as a provider does that shuts down. A sink may hold what holds
+  // this provider, so a test that leaves calls running must call it.
+  void FinishAll() {
+    for (const std::shared_ptr<Call>& call : calls()) {
+      call->Emit(Finished{.reason = FinishReason::kCancelled});
+    }
+  }
+
   std::string_view model() const override { return model_; }
   Tier tier() const override { return tier_; }
 
