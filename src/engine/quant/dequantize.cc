@@ -82,7 +82,8 @@ void Decode(const BlockQ6_K& block, float* y) {
       const int shift = 4 * (k / 2);
       for (int l = 0; l < 32; ++l) {
         const int q = ((low[l] >> shift) & 15) | (((qh[l] >> (2 * k)) & 3) << 4);
-        const float scale = d * static_cast<float>(block.scales[8 * n + 2 * k + l / 16]);
+        const int sub_block = 8 * n + 2 * k + l / 16;
+        const float scale = d * static_cast<float>(block.scales[sub_block]);
         y[128 * n + 32 * k + l] = scale * static_cast<float>(q - 32);
       }
     }

@@ -160,21 +160,22 @@ AffineFit FitAffine(const float* x, const float* w, int n, int max_level,
 // change what happens within half a unit of an integer middle, where either choice is as good.
 constexpr auto kIq4NlIndexes = [] {
   std::array<uint8_t, 113 + 127 + 1> indexes = {};
-  int index = 0;
-  for (int value = -127; value <= 113; ++value) {
-    const auto distance = [&](int i) {
-      const int difference = value - kIq4NlLevels[static_cast<size_t>(i)];
+  size_t index = 0;
+  for (size_t i = 0; i < indexes.size(); ++i) {
+    const int value = static_cast<int>(i) - 127;
+    const auto distance = [&](size_t level) {
+      const int difference = value - kIq4NlLevels[level];
       return difference < 0 ? -difference : difference;
     };
     while (index < 15 && distance(index + 1) < distance(index)) ++index;
-    indexes[static_cast<size_t>(value + 127)] = static_cast<uint8_t>(index);
+    indexes[i] = static_cast<uint8_t>(index);
   }
   return indexes;
 }();
 
 int NearestIq4NlIndex(float level) {
-  const int value = RoundToInt(std::clamp(level, -127.0F, 113.0F));
-  return kIq4NlIndexes[static_cast<size_t>(value + 127)];
+  const int at = RoundToInt(std::clamp(level, -127.0F, 113.0F)) + 127;
+  return kIq4NlIndexes[static_cast<size_t>(at)];
 }
 
 // x ~ scale * T[q]. Either end of the table may take the largest magnitude.
