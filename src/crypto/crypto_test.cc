@@ -45,6 +45,8 @@ TEST(RandomTest, TwoDrawsDifferAndFillEverything) {
   EXPECT_NE(std::count(first.begin(), first.end(), 0), 64);
 }
 
+TEST(RandomTest, NumbersDiffer) { EXPECT_NE(RandomUint64(), RandomUint64()); }
+
 TEST(RandomTest, ConstantTimeEqualComparesLengthAndContent) {
   EXPECT_TRUE(ConstantTimeEqual("secret", "secret"));
   EXPECT_FALSE(ConstantTimeEqual("secret", "secreT"));

@@ -10,6 +10,7 @@ namespace tandem::crypto {
 // Fills `out` from the operating system's generator through OpenSSL. Aborts if that fails: there is
 // no safe way to go on.
 void RandomBytes(std::span<uint8_t> out);
+uint64_t RandomUint64();
 
 // Time depends on the lengths only, not on the content.
 bool ConstantTimeEqual(std::string_view a, std::string_view b);

@@ -137,10 +137,10 @@ class Engine {
 
   // Queues a request. Renders and encodes the prompt on the calling thread.
   // Errors (the sink is then never called): kInvalidArgument with Error::param for a value out of
-  // range, an empty prompt, or one that leaves no room in the context, naming the prompt's tokens
-  // and the context; kResourceExhausted when max_queued wait; kCancelled while the engine is being
-  // destroyed.
-  // Later (Failed): kResourceExhausted where memory ran out meanwhile, kInternal, kCancelled.
+  // range, an empty prompt, or (param "context") one that leaves no room in the context, naming the
+  // prompt's tokens and the context; kResourceExhausted when max_queued wait; kCancelled while the
+  // engine is being destroyed. Later (Failed): kResourceExhausted (param "memory") where memory ran
+  // out meanwhile, kInternal, kCancelled.
   Result<SubmissionId> Submit(Request request, EventSink sink);
   // Unknown and finished ids are ignored.
   void Cancel(SubmissionId id);

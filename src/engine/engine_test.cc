@@ -193,7 +193,7 @@ TEST(EngineTest, LongPromptIsATypedErrorWithBothFigures) {
   const auto id = engine->Submit(Chat(question), recorder.Sink());
   ASSERT_FALSE(id);
   EXPECT_EQ(id.error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(id.error().param, "prompt");
+  EXPECT_EQ(id.error().param, "context");
   EXPECT_THAT(id.error().message, HasSubstr("and the context 256"));
   EXPECT_EQ(recorder.n_terminal(), 0);
 }

@@ -18,7 +18,7 @@ RULES = [
     (r"#\s*include\s+<regex>", r"^src/", r"^$", "std::regex backtracks without bound: use PCRE2"),
     (r"#\s*include\s+<iostream>", r"^src/", r"^$",
      "static initialisers and slow streams: use fmt, base/log.h"),
-    (r"\b(s?rand|random)\s*\(\s*\)|\bsrand\s*\(", r"^(src|tools)/.*\.(cc|h)$", r"^$",
+    (r"(?<![\w.>])(std::)?s?rand\s*\(", r"^(src|tools)/.*\.(cc|h)$", r"^$",
      "not reproducible: take a seeded generator as an argument, or crypto/random.h for secrets"),
     (r"\bstd::(normal|uniform_real|uniform_int|discrete|bernoulli)_distribution", r"^src/.*\.(cc|h)$",
      r"_test\.cc$", "its results differ between standard libraries: same seed must give same text"),

@@ -13,6 +13,7 @@ TEST(MemoryBudgetTest, LimitIsForEverythingTogether) {
   const Status status = CheckFits(kFigures, 251, 0, std::nullopt);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(status.error().param, "memory");
   EXPECT_NE(status.error().message.find("needs 251 bytes and 250 are available"), std::string::npos)
       << status.error().message;
 }
@@ -23,6 +24,7 @@ TEST(MemoryBudgetTest, MachineMustHaveItToo) {
   const Status status = CheckFits(kFigures, 101, 0, machine);
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(status.error().param, "memory");
   EXPECT_NE(status.error().message.find("needs 101 bytes and 100 are available"), std::string::npos)
       << status.error().message;
 }

@@ -184,7 +184,7 @@ TEST(SchedulerTest, WrongRequestIsRefusedBeforeItQueues) {
   const auto refused =
       bench.scheduler->Submit(Ask(std::vector<int32_t>(kContext, 1)), recorder.Sink());
   ASSERT_FALSE(refused);
-  EXPECT_EQ(refused.error().param, "prompt");
+  EXPECT_EQ(refused.error().param, "context");
   EXPECT_EQ(bench.scheduler->activity().n_queued, 0);
 }
 

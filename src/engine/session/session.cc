@@ -29,7 +29,7 @@ Status Session::Validate(const Submission& submission, const SessionModel& model
   if (n_prompt == 0) return Invalid("prompt", "the prompt is empty; it needs at least one token");
   if (n_prompt >= model.context_tokens) {
     return Invalid(
-        "prompt",
+        "context",
         "the prompt has {} tokens and the context {}, which leaves no room for an answer: "
         "shorten the prompt or load the model with a longer context",
         n_prompt, model.context_tokens);

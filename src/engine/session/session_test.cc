@@ -272,7 +272,7 @@ TEST_F(SessionTest, WrongSubmissionsNameTheField) {
 TEST_F(SessionTest, PromptThatFillsTheContextNamesBothFigures) {
   const Error error = CreateError({.prompt_ids = std::vector<int32_t>(kContext, 1)});
   EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(error.param, "prompt");
+  EXPECT_EQ(error.param, "context");
   EXPECT_THAT(error.message, HasSubstr("64 tokens and the context 64"));
 }
 

@@ -1,0 +1,156 @@
+#include "app/engine_pool.h"
+
+#include <future>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "os/memory.h"
+
+namespace tandem::app {
+namespace {
+
+uint64_t LimitOrMachine(uint64_t limit_bytes) {
+  if (limit_bytes != 0) return limit_bytes;
+  const auto status = os::ReadMemoryStatus();
+  return status ? status->limit_bytes : 0;
+}
+
+}  // namespace
+
+EnginePool::Lease::Lease(std::shared_ptr<Slot> slot) : slot_(std::move(slot)) {
+  slot_->users.fetch_add(1);
+}
+
+EnginePool::Lease& EnginePool::Lease::operator=(Lease&& other) noexcept {
+  std::swap(slot_, other.slot_);
+  return *this;
+}
+
+void EnginePool::Lease::Release() {
+  // The engine itself is only ever destroyed by the pool: a lease may end on the engine's own
+  // scheduler thread, which could not join itself.
+  if (slot_) slot_->users.fetch_sub(1);
+  slot_.reset();
+}
+
+engine::Engine* EnginePool::Lease::operator->() const {
+  TANDEM_CHECK(slot_ != nullptr);
+  return slot_->engine.get();
+}
+
+EnginePool::EnginePool(EnginePoolOptions options, Loader loader)
+    : options_(std::move(options)),
+      loader_(loader ? std::move(loader) : Loader(engine::Engine::Load)),
+      limit_bytes_(LimitOrMachine(options_.engine.memory_limit_bytes)),
+      jobs_(options_.max_waiting_loads),
+      loader_thread_([this] { RunLoader(); }) {}
+
+EnginePool::~EnginePool() {
+  jobs_.Close();
+  loader_thread_.join();
+  // Engines end their submissions while their slots are still there for the leases behind them.
+  for (auto& [path, slot] : slots_) slot->engine.reset();
+}
+
+std::shared_ptr<EnginePool::Slot> EnginePool::FindLocked(const std::filesystem::path& path) {
+  const auto found = slots_.find(path);
+  if (found == slots_.end()) return nullptr;
+  found->second->last_used = ++uses_;
+  return found->second;
+}
+
+void EnginePool::Acquire(const std::filesystem::path& path, Ready ready) {
+  std::unique_lock lock(mutex_);
+  if (auto slot = FindLocked(path)) {
+    Lease lease(std::move(slot));
+    lock.unlock();
+    ready(std::move(lease));
+    return;
+  }
+  lock.unlock();
+  Job job{path, std::move(ready)};
+  if (!jobs_.TryPush(std::move(job))) {
+    job.ready(Err(ErrorCode::kResourceExhausted,
+                  "too many requests wait for a model to be loaded; try again later"));
+  }
+}
+
+Result<EnginePool::Lease> EnginePool::AcquireNow(const std::filesystem::path& path) {
+  std::promise<Result<Lease>> promise;
+  auto future = promise.get_future();
+  Acquire(path, [&](Result<Lease> lease) { promise.set_value(std::move(lease)); });
+  return future.get();
+}
+
+void EnginePool::RunLoader() {
+  while (auto job = jobs_.Pop()) job->ready(Load(job->path));
+}
+
+Result<EnginePool::Lease> EnginePool::Load(const std::filesystem::path& path) {
+  {
+    // Several requests may have waited for the same model; the first one loaded it.
+    std::lock_guard lock(mutex_);
+    if (auto slot = FindLocked(path)) return Lease(std::move(slot));
+  }
+  while (true) {
+    engine::EngineOptions engine_options = options_.engine;
+    const engine::MemoryFigures used = memory();
+    const uint64_t taken = used.weights_bytes + used.kv_cache_bytes + used.scratch_bytes;
+    // An engine that is given nothing must not read 0 as "no limit".
+    engine_options.memory_limit_bytes = limit_bytes_ > taken ? limit_bytes_ - taken : 1;
+    auto loaded = loader_(path, engine_options);
+    if (!loaded && loaded.error().code == ErrorCode::kResourceExhausted) {
+      if (UnloadOne()) continue;
+      Error error = std::move(loaded).error();
+      error.param = "memory";
+      return std::unexpected(std::move(error));
+    }
+    if (!loaded) return std::unexpected(std::move(loaded).error());
+    auto slot = std::make_shared<Slot>();
+    slot->engine = std::move(*loaded);
+    log::Info("loaded {} ({}, {})", slot->engine->info().name, slot->engine->info().architecture,
+              slot->engine->info().quantization);
+    std::lock_guard lock(mutex_);
+    slot->last_used = ++uses_;
+    slots_[path] = slot;
+    return Lease(std::move(slot));
+  }
+}
+
+bool EnginePool::UnloadOne() {
+  std::shared_ptr<Slot> victim;
+  {
+    std::lock_guard lock(mutex_);
+    auto oldest = slots_.end();
+    for (auto it = slots_.begin(); it != slots_.end(); ++it) {
+      if (it->second->users.load() > 0) continue;
+      if (oldest == slots_.end() || it->second->last_used < oldest->second->last_used) oldest = it;
+    }
+    if (oldest == slots_.end()) return false;
+    victim = std::move(oldest->second);
+    slots_.erase(oldest);
+  }
+  log::Info("unloading {} to make room", victim->engine->info().name);
+  return true;
+}
+
+engine::MemoryFigures EnginePool::memory() const {
+  engine::MemoryFigures sum;
+  std::lock_guard lock(mutex_);
+  for (const auto& [path, slot] : slots_) {
+    const engine::MemoryFigures one = slot->engine->memory();
+    sum.weights_bytes += one.weights_bytes;
+    sum.kv_cache_bytes += one.kv_cache_bytes;
+    sum.scratch_bytes += one.scratch_bytes;
+  }
+  sum.limit_bytes = limit_bytes_;
+  return sum;
+}
+
+bool EnginePool::loaded(const std::filesystem::path& path) const {
+  std::lock_guard lock(mutex_);
+  return slots_.contains(path);
+}
+
+}  // namespace tandem::app

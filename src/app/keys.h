@@ -1,0 +1,33 @@
+// The keys of a data directory: `tandem keys`, and what `tandem serve` checks calls against.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "gateway/auth/key_ring.h"
+#include "gateway/auth/sql_key_store.h"
+#include "store/database.h"
+
+namespace tandem::app {
+
+// Owns the database below DATA_DIR and the ring over it.
+class Keys {
+ public:
+  // Makes the directory and the database where they are missing. `clock` outlives the object.
+  static Result<std::unique_ptr<Keys>> Open(const std::filesystem::path& data_dir,
+                                            const Clock* clock);
+
+  gateway::auth::KeyRing& ring() { return *ring_; }
+
+ private:
+  Keys() = default;
+
+  // Each over the one before.
+  std::unique_ptr<store::Database> database_;
+  std::unique_ptr<gateway::auth::SqlKeyStore> store_;
+  std::unique_ptr<gateway::auth::KeyRing> ring_;
+};
+
+}  // namespace tandem::app

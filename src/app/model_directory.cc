@@ -1,0 +1,105 @@
+#include "app/model_directory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "app/local_provider.h"
+#include "base/log.h"
+#include "os/memory.h"
+
+namespace tandem::app {
+namespace {
+
+gateway::Failure ToFailure(Error error) {
+  switch (error.code) {
+    case ErrorCode::kFailedPrecondition:
+      return {gateway::FailureCode::kModelNotInstalled, std::move(error.message), "model"};
+    case ErrorCode::kNotFound:
+    case ErrorCode::kInvalidArgument:  // no name of a model looks like that
+      return {gateway::FailureCode::kModelNotFound, std::move(error.message), "model"};
+    default:
+      return gateway::FailureFromError(std::move(error));
+  }
+}
+
+// Phones call a model small when it fits beside an app; the figure is the wire contract's smaller
+// package with some room.
+gateway::Tier TierOf(const std::filesystem::path& path) {
+  constexpr uintmax_t kSmallBytes = 3'000'000'000;
+  std::error_code error;
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  return !error && size > kSmallBytes ? gateway::Tier::kDeviceLarge : gateway::Tier::kDeviceSmall;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LocalDirectory>> LocalDirectory::Create(const fleet::Fleet* fleet,
+                                                               EnginePool* pool,
+                                                               std::vector<Alias> aliases) {
+  for (const Alias& alias : aliases) {
+    if (alias.name.empty() || alias.name == alias.model) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "--alias {}={}: write NAME=MODEL, two different names", alias.name, alias.model);
+    }
+    if (fleet->Resolve(alias.name)) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "--alias {}={}: '{}' is installed here and would be hidden; use another name",
+                 alias.name, alias.model, alias.name);
+    }
+    if (auto target = fleet->Resolve(alias.model); !target) {
+      return Wrap(std::move(target).error(), fmt::format("--alias {}={}", alias.name, alias.model));
+    }
+  }
+  return std::unique_ptr<LocalDirectory>(new LocalDirectory(fleet, pool, std::move(aliases)));
+}
+
+const Alias* LocalDirectory::FindAlias(std::string_view name) const {
+  const auto found = std::ranges::find(aliases_, name, &Alias::name);
+  return found == aliases_.end() ? nullptr : &*found;
+}
+
+std::expected<LocalDirectory::Resolution, gateway::Failure> LocalDirectory::Resolve(
+    std::string_view name) {
+  const Alias* alias = FindAlias(name);
+  // A path names a file of this machine, which is nothing that a client may ask for.
+  if (alias == nullptr &&
+      (name.find('/') != std::string_view::npos && !name.starts_with("hf.co/"))) {
+    return std::unexpected(gateway::Failure{gateway::FailureCode::kModelNotFound,
+                                            fmt::format("no model is called '{}'", name), "model"});
+  }
+  auto resolved = fleet_->Resolve(alias ? std::string_view(alias->model) : name);
+  if (!resolved) return std::unexpected(ToFailure(std::move(resolved).error()));
+  std::lock_guard lock(mutex_);
+  auto& provider = providers_[resolved->path];
+  if (!provider) {
+    provider = std::make_shared<LocalProvider>(resolved->name, TierOf(resolved->path),
+                                               resolved->path, pool_);
+  }
+  return Resolution{provider, alias ? "alias" : "requested_model"};
+}
+
+std::vector<LocalDirectory::Model> LocalDirectory::List() {
+  std::vector<Model> models;
+  const auto installed = fleet_->List();
+  if (!installed) {
+    log::Error("listing models: {}", installed.error().message);
+    return models;
+  }
+  for (const fleet::ModelInfo& model : *installed) {
+    if (model.complete) models.push_back({.id = model.name, .created = model.installed_at_s});
+  }
+  for (const Alias& alias : aliases_) models.push_back({.id = alias.name});
+  return models;
+}
+
+Result<LocalDirectory::Memory> LocalDirectory::ReadMemory() {
+  TANDEM_ASSIGN_OR_RETURN(const os::MemoryStatus status, os::ReadMemoryStatus());
+  const engine::MemoryFigures engines = pool_->memory();
+  return Memory{.available_bytes = status.available_bytes,
+                .total_bytes = status.total_bytes,
+                .limit_bytes = engines.limit_bytes,
+                .weights_bytes = engines.weights_bytes,
+                .kv_cache_bytes = engines.kv_cache_bytes};
+}
+
+}  // namespace tandem::app

@@ -1,0 +1,32 @@
+#include "app/models.h"
+
+#include <utility>
+
+namespace tandem::app {
+
+Result<std::unique_ptr<fleet::Fleet>> OpenFleet(const std::filesystem::path& data_dir) {
+  return fleet::Fleet::Open(fleet::DefaultFleetOptions(data_dir));
+}
+
+Result<std::filesystem::path> FindModelFile(const std::filesystem::path& data_dir,
+                                            std::string_view word) {
+  std::error_code ignored;
+  const std::filesystem::path path(word);
+  if (std::filesystem::is_regular_file(path, ignored)) return path;
+  TANDEM_ASSIGN_OR_RETURN(const auto models, OpenFleet(data_dir));
+  TANDEM_ASSIGN_OR_RETURN(fleet::ResolvedModel resolved, models->Resolve(word));
+  return std::move(resolved.path);
+}
+
+Result<ModelDescription> DescribeModel(const fleet::Fleet& fleet, std::string_view reference,
+                                       const engine::EngineOptions& options) {
+  ModelDescription description;
+  TANDEM_ASSIGN_OR_RETURN(description.installed, fleet.Show(reference));
+  if (!description.installed.complete) return description;
+  TANDEM_ASSIGN_OR_RETURN(description.model, engine::ReadModelInfo(description.installed.path));
+  TANDEM_ASSIGN_OR_RETURN(description.memory,
+                          engine::PlanMemory(description.installed.path, options));
+  return description;
+}
+
+}  // namespace tandem::app

@@ -1,0 +1,48 @@
+// `tandem serve`: builds everything, in one readable function, and runs until it is told to stop.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/model_directory.h"
+#include "base/error.h"
+#include "engine/engine.h"
+
+namespace tandem::app {
+
+struct ListenAddress {
+  std::string host;
+  uint16_t port = 0;
+};
+// "HOST:PORT", "[::1]:7070", ":7070" (every address), "7070" (loopback). Errors: kInvalidArgument.
+Result<ListenAddress> ParseListenAddress(std::string_view text);
+// "127.0.0.1:7070", "[::1]:7070": for a URL.
+std::string FormatAddress(const ListenAddress& address);
+// Whether only programs on this machine can reach it: 127.0.0.0/8, ::1, localhost.
+bool IsLoopback(std::string_view host);
+
+struct ServeOptions {
+  ListenAddress listen{"127.0.0.1", 7070};
+  std::filesystem::path data_dir;
+  std::vector<Alias> aliases;
+  engine::EngineOptions engine;
+  int io_threads = 1;
+  int max_in_flight = 64;
+  std::string cors_allow_origin;
+  std::chrono::milliseconds drain_timeout{30'000};  // for answers that run when SIGTERM comes
+};
+
+// Serves until SIGTERM or SIGINT, then lets running answers finish; a second signal cuts them.
+// `listening` is called once with the address in use (port 0 was replaced).
+// Errors: kFailedPrecondition for an address that others can reach while no key exists; those of
+// everything that is opened. Thread: the process's main one, before it starts any other, since it
+// blocks these signals for all.
+Status Serve(const ServeOptions& options,
+             const std::function<void(const ListenAddress&)>& listening);
+
+}  // namespace tandem::app

@@ -1,0 +1,135 @@
+#include "cli/command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "os/file.h"
+#include "os/paths.h"
+
+namespace tandem::cli {
+
+void DataDirOption::Add(CLI::App* command) {
+  command->add_option("--data-dir", text,
+                      "Where models and keys live (default: $XDG_DATA_HOME/tandem)");
+}
+
+Result<std::filesystem::path> DataDirOption::Get() const {
+  if (!text.empty()) return std::filesystem::path(text);
+  return os::DefaultDataDir();
+}
+
+void EngineFlags::Add(CLI::App* command) {
+  command
+      ->add_option("--context", options.context_tokens,
+                   "Tokens of each conversation's window (default: the model's, at most 4096)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", options.n_threads, "Threads that compute (default: every core)")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--memory-limit", memory_limit,
+                      "For weights, caches and scratch, such as 2.1GB (default: the machine's)");
+}
+
+Result<engine::EngineOptions> EngineFlags::Get() const {
+  engine::EngineOptions result = options;
+  if (!memory_limit.empty()) {
+    auto bytes = ParseByteSize(memory_limit);
+    if (!bytes) return Wrap(std::move(bytes).error(), "--memory-limit");
+    result.memory_limit_bytes = *bytes;
+  }
+  return result;
+}
+
+Result<uint64_t> ParseByteSize(std::string_view text) {
+  static constexpr std::pair<std::string_view, uint64_t> kUnits[] = {
+      {"", 1},
+      {"B", 1},
+      {"kB", 1'000},
+      {"KB", 1'000},
+      {"MB", 1'000'000},
+      {"GB", 1'000'000'000},
+      {"TB", 1'000'000'000'000},
+      {"KiB", uint64_t{1} << 10},
+      {"MiB", uint64_t{1} << 20},
+      {"GiB", uint64_t{1} << 30},
+      {"TiB", uint64_t{1} << 40},
+  };
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit(end, static_cast<size_t>(text.data() + text.size() - end));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  const auto* found =
+      std::ranges::find(kUnits, unit, &std::pair<std::string_view, uint64_t>::first);
+  const double bytes = found == std::end(kUnits) ? 0 : number * static_cast<double>(found->second);
+  // 2^63 is far beyond any machine and still exact to convert.
+  if (error != std::errc{} || found == std::end(kUnits) || !(bytes >= 1 && bytes < 0x1p63)) {
+    return Err(ErrorCode::kInvalidArgument,
+               "'{}' is not a size; write for example 512MB, 2.1GB or 4GiB", text);
+  }
+  return static_cast<uint64_t>(bytes);
+}
+
+std::string FormatByteSize(uint64_t bytes) {
+  static constexpr std::string_view kUnits[] = {"B", "kB", "MB", "GB", "TB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 999.5 && unit + 1 < std::size(kUnits)) {
+    value /= 1000;
+    ++unit;
+  }
+  return value < 9.95 && unit > 0 ? fmt::format("{:.1f} {}", value, kUnits[unit])
+                                  : fmt::format("{:.0f} {}", value, kUnits[unit]);
+}
+
+void PrintTable(const std::vector<std::string>& header,
+                const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths;
+  for (const std::string& cell : header) widths.push_back(cell.size());
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  const auto print = [&](const std::vector<std::string>& row) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      line += i + 1 == row.size() ? row[i] : fmt::format("{:<{}}  ", row[i], widths[i]);
+    }
+    fmt::print("{}\n", line);
+  };
+  print(header);
+  for (const auto& row : rows) print(row);
+}
+
+Status Print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    return ErrnoError(errno, "writing to standard output");
+  }
+  return {};
+}
+
+Result<std::string> ReadStandardInput() {
+  constexpr size_t kMaxBytes = size_t{256} << 20;
+  std::string content;
+  while (true) {
+    const size_t used = content.size();
+    content.resize(used + (size_t{64} << 10));
+    const ssize_t got = ::read(STDIN_FILENO, content.data() + used, content.size() - used);
+    if (got < 0 && errno == EINTR) {
+      content.resize(used);
+      continue;
+    }
+    if (got < 0) return ErrnoError(errno, "reading standard input");
+    content.resize(used + static_cast<size_t>(got));
+    if (got == 0) return content;
+    if (content.size() > kMaxBytes) {
+      return Err(ErrorCode::kResourceExhausted, "standard input holds more than {} bytes",
+                 kMaxBytes);
+    }
+  }
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,60 @@
+// Charter of cli/: the words of the command line and what is printed for them; everything that is
+// done, app/ does. It may include base, os and app.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "app/inspect.h"
+#include "base/error.h"
+
+namespace tandem::cli {
+
+// What a finished command line asks for. An error is printed and the process exits with 1; wrong
+// usage is CLI11's business and exits with 2.
+using Action = std::function<Status()>;
+
+// Options that several commands share, filled while the command line is parsed.
+struct DataDirOption {
+  std::string text;
+  void Add(CLI::App* command);
+  // The given directory, else the XDG one. Not created here.
+  Result<std::filesystem::path> Get() const;
+};
+
+struct EngineFlags {
+  engine::EngineOptions options;
+  std::string memory_limit;  // "2.1GB", "512MiB"; empty: the machine's
+  void Add(CLI::App* command);
+  Result<engine::EngineOptions> Get() const;
+};
+
+// Bytes from "512", "512MB", "2.1GB" (powers of ten) or "512MiB", "2GiB" (powers of two).
+Result<uint64_t> ParseByteSize(std::string_view text);
+// "1.0 GB", "23 kB": for people.
+std::string FormatByteSize(uint64_t bytes);
+
+// Left-aligned columns with a header, to standard output.
+void PrintTable(const std::vector<std::string>& header,
+                const std::vector<std::vector<std::string>>& rows);
+
+// Writes to standard output and reports when that failed (a closed pipe, a full disk).
+Status Print(std::string_view text);
+
+// Everything on standard input. Errors: kIo, kResourceExhausted above 256 MiB.
+Result<std::string> ReadStandardInput();
+
+// Each adds its subcommand; `*action` is set when it was the one called.
+void AddTokenizeCommand(CLI::App* app, Action* action);
+void AddLogitsCommand(CLI::App* app, Action* action);
+void AddRunCommand(CLI::App* app, Action* action);
+void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
+void AddKeysCommand(CLI::App* app, Action* action);
+void AddServeCommand(CLI::App* app, Action* action);
+
+}  // namespace tandem::cli

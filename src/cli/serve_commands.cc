@@ -1,0 +1,159 @@
+// tandem serve, tandem keys.
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <boost/json.hpp>
+
+#include "app/keys.h"
+#include "app/serve.h"
+#include "cli/command.h"
+
+namespace tandem::cli {
+namespace {
+
+namespace json = boost::json;
+
+struct ServeFlags {
+  std::string listen = "127.0.0.1:7070";
+  std::vector<std::string> aliases;
+  int drain_seconds = 30;
+  app::ServeOptions options;
+  EngineFlags engine;
+  DataDirOption data_dir;
+};
+
+Status RunServe(const ServeFlags& flags) {
+  app::ServeOptions options = flags.options;
+  auto listen = app::ParseListenAddress(flags.listen);
+  if (!listen) return Wrap(std::move(listen).error(), "--listen");
+  options.listen = std::move(*listen);
+  TANDEM_ASSIGN_OR_RETURN(options.data_dir, flags.data_dir.Get());
+  TANDEM_ASSIGN_OR_RETURN(options.engine, flags.engine.Get());
+  options.drain_timeout = std::chrono::seconds(flags.drain_seconds);
+  for (const std::string& alias : flags.aliases) {
+    const size_t equals = alias.find('=');
+    if (equals == std::string::npos) {
+      return Err(ErrorCode::kInvalidArgument, "--alias {}: write NAME=MODEL", alias);
+    }
+    options.aliases.push_back({alias.substr(0, equals), alias.substr(equals + 1)});
+  }
+  return app::Serve(options, [](const app::ListenAddress& address) {
+    fmt::print("listening on http://{}\n", app::FormatAddress(address));
+    std::fflush(stdout);
+  });
+}
+
+struct KeysFlags {
+  std::string name;
+  bool as_json = false;
+  DataDirOption data_dir;
+  RealClock clock;
+
+  Result<std::unique_ptr<app::Keys>> Open() const {
+    TANDEM_ASSIGN_OR_RETURN(const auto directory, data_dir.Get());
+    return app::Keys::Open(directory, &clock);
+  }
+};
+
+std::string FormatTime(int64_t seconds) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(seconds)));
+}
+
+json::object ToJson(const gateway::auth::KeyRecord& record) {
+  json::object object{{"id", record.id}, {"name", record.name}, {"created_at", record.created_at}};
+  if (record.revoked_at) {
+    object["revoked_at"] = *record.revoked_at;
+  } else {
+    object["revoked_at"] = nullptr;
+  }
+  return object;
+}
+
+Status CreateKey(const KeysFlags& flags) {
+  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
+  TANDEM_ASSIGN_OR_RETURN(const auto created, keys->ring().Create(flags.name));
+  if (flags.as_json) {
+    json::object object = ToJson(created.record);
+    object["key"] = created.text;
+    return Print(json::serialize(object) + "\n");
+  }
+  // The key is the last line, alone, so that a script can take it from there.
+  fmt::print(stderr, "This is the only time that the key is shown; only its hash is kept.\n");
+  return Print(created.text + "\n");
+}
+
+Status ListKeys(const KeysFlags& flags) {
+  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
+  TANDEM_ASSIGN_OR_RETURN(const auto records, keys->ring().List());
+  if (flags.as_json) {
+    json::array array;
+    for (const auto& record : records) array.push_back(ToJson(record));
+    return Print(json::serialize(array) + "\n");
+  }
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& record : records) {
+    rows.push_back({record.id, record.name, FormatTime(record.created_at),
+                    record.revoked_at ? "revoked " + FormatTime(*record.revoked_at) : "in force"});
+  }
+  PrintTable({"ID", "NAME", "CREATED", "STATE"}, rows);
+  return {};
+}
+
+Status RevokeKey(const KeysFlags& flags) {
+  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
+  TANDEM_ASSIGN_OR_RETURN(const auto record, keys->ring().Revoke(flags.name));
+  if (flags.as_json) return Print(json::serialize(ToJson(record)) + "\n");
+  return Print(fmt::format("revoked {} ({})\n", record.id, record.name));
+}
+
+void AddKeyCommand(CLI::App* keys, Action* action, const std::string& name, const std::string& help,
+                   const std::string& argument_help, Status (*run)(const KeysFlags&)) {
+  auto flags = std::make_shared<KeysFlags>();
+  CLI::App* command = keys->add_subcommand(name, help);
+  if (!argument_help.empty()) command->add_option("name", flags->name, argument_help)->required();
+  command->add_flag("--json", flags->as_json, "Print JSON");
+  flags->data_dir.Add(command);
+  command->callback([flags, action, run] { *action = [flags, run] { return run(*flags); }; });
+}
+
+}  // namespace
+
+void AddServeCommand(CLI::App* app, Action* action) {
+  auto flags = std::make_shared<ServeFlags>();
+  CLI::App* command = app->add_subcommand("serve", "Answer the OpenAI API over HTTP");
+  command->add_option("--listen", flags->listen, "HOST:PORT (default 127.0.0.1:7070)");
+  command
+      ->add_option("--alias", flags->aliases,
+                   "NAME=MODEL: let a model answer to another name; repeatable")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--max-in-flight", flags->options.max_in_flight,
+                   "Chats that are answered at the same time; more get 429")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--io-threads", flags->options.io_threads, "Threads for sockets (1)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--cors-origin", flags->options.cors_allow_origin,
+                      "Let browsers of this origin call, or * for all (default: none)");
+  command
+      ->add_option("--drain-timeout", flags->drain_seconds,
+                   "Seconds that running answers get after SIGTERM (30)")
+      ->check(CLI::NonNegativeNumber);
+  flags->engine.Add(command);
+  flags->data_dir.Add(command);
+  command->callback([flags, action] { *action = [flags] { return RunServe(*flags); }; });
+}
+
+void AddKeysCommand(CLI::App* app, Action* action) {
+  CLI::App* keys = app->add_subcommand("keys", "Keys that clients call with");
+  keys->require_subcommand(1);
+  AddKeyCommand(keys, action, "create", "Make a key and print it, once", "What it is for",
+                CreateKey);
+  AddKeyCommand(keys, action, "list", "The keys, without their text", "", ListKeys);
+  AddKeyCommand(keys, action, "revoke", "Refuse a key from now on", "Its id or name", RevokeKey);
+}
+
+}  // namespace tandem::cli
