@@ -333,6 +333,7 @@ TEST_F(DownloadTest, ARangeThatWasNotAskedForIsNotWritten) {
   });
   const auto outcome = Run(Request(origin.url("/model")));
   ASSERT_TRUE(outcome) << outcome.error().message;
+  EXPECT_THAT(origin.requests(), SizeIs(3));
   ExpectWhole();
 }
 
