@@ -237,8 +237,7 @@ Result<HeaderList> RequestHeaders(const TransferRequest& request, bool send_toke
   for (const std::string& line : lines) {
     curl_slist* longer = curl_slist_append(list.get(), line.c_str());
     if (longer == nullptr) return Err(ErrorCode::kResourceExhausted, "out of memory");
-    (void)list.release();
-    list.reset(longer);
+    if (!list) list.reset(longer);  // else it is the same list, one longer at its end
   }
   return list;
 }
