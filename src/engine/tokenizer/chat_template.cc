@@ -321,8 +321,9 @@ bool ChatTemplate::RecogniseChatMl(std::string_view normalized, std::string_view
   end_of_text_.clear();
   has_tools_ = normalized.find("<tools>") != std::string_view::npos &&
                normalized.find("<tool_response>") != std::string_view::npos;
-  // Qwen2.5's first files have the braces of the call's shape twice, and so saw the model.
-  doubled_braces_ = normalized.find("{{\\'name\\': <function-name>") != std::string_view::npos ||
+  // Qwen2.5's first files have the braces of the call's shape twice, and that is what the
+  // model saw.
+  doubled_braces_ = normalized.find("{{\"name\": <function-name>") != std::string_view::npos ||
                     normalized.find("{{\\\"name\\\": <function-name>") != std::string_view::npos;
   default_system_ = DefaultSystem(normalized);
   const auto foreign = std::ranges::find_if(kForeignFeatures, [&](std::string_view feature) {

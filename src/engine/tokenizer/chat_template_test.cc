@@ -179,13 +179,22 @@ TEST(ChatMlTemplateTest, ToolsAreListedInTheSystemTurn) {
 }
 
 TEST(ChatMlTemplateTest, DoubledBracesOfTheFirstFilesAreKept) {
-  std::string jinja = Qwen25Jinja(kQwenDefault);
   const std::string once = R"({\"name\": <function-name>, \"arguments\": <args-json-object>})";
-  jinja.replace(jinja.find(once), once.size(), "{" + once + "}");
-  const ChatTemplate chat = ChatTemplate::Choose(jinja, VocabularyKind::kQwen2);
-  EXPECT_EQ(chat.warning(), "");
-  EXPECT_THAT(Prompt(chat, {{"user", "U"}}, kWeatherTool),
-              HasSubstr("\n{{\"name\": <function-name>, \"arguments\": <args-json-object>}}\n"));
+  const std::string unquoted = R"({"name": <function-name>, "arguments": <args-json-object>})";
+  for (const std::string& shape : {once, unquoted}) {
+    std::string jinja = Qwen25Jinja(kQwenDefault);
+    // Inside of a literal in double quotes, and of one in single quotes.
+    const size_t at = jinja.find(once);
+    jinja.replace(at, once.size(), "{" + shape + "}");
+    if (shape == unquoted) {
+      jinja[jinja.rfind('"', at)] = '\'';
+      jinja[jinja.find('"', at + shape.size() + 2)] = '\'';
+    }
+    const ChatTemplate chat = ChatTemplate::Choose(jinja, VocabularyKind::kQwen2);
+    EXPECT_EQ(chat.warning(), "");
+    EXPECT_THAT(Prompt(chat, {{"user", "U"}}, kWeatherTool),
+                HasSubstr("\n{{\"name\": <function-name>, \"arguments\": <args-json-object>}}\n"));
+  }
 }
 
 TEST(ChatMlTemplateTest, CallsAndConsecutiveResultsShareATurn) {

@@ -27,7 +27,7 @@ Outcome Define(const std::vector<std::string>& stops, std::string_view text) {
   return {std::string(text), ""};
 }
 
-// All texts over "ab" up to 9 bytes, every way to cut them, several sets of stop strings.
+// All texts over "ab" up to 7 bytes, every way to cut them, several sets of stop strings.
 TEST(StopDetectorTest, EverySplitOfEveryShortTextGivesTheDefinition) {
   const std::vector<std::vector<std::string>> sets = {
       {"a"},         {"ab"},         {"aab"},     {"abab"}, {"abaab", "ba"},
@@ -58,6 +58,20 @@ TEST(StopDetectorTest, EverySplitOfEveryShortTextGivesTheDefinition) {
           ASSERT_EQ(detector.stopped(), !expected.stop.empty());
         }
       }
+    }
+  }
+}
+
+// Stop strings whose borders have borders of their own, in all texts over "ab" of 12 bytes.
+TEST(StopDetectorTest, StopStringThatOverlapsItselfIsFoundInItsOwnRemains) {
+  for (const std::string stop : {"aabaaaa", "abaababaab", "aabaabaaa"}) {
+    for (unsigned bits = 0; bits < 1u << 12; ++bits) {
+      std::string text, shown;
+      for (size_t i = 0; i < 12; ++i) text += (bits >> i) & 1 ? 'b' : 'a';
+      StopDetector detector({stop});
+      for (const char c : text) shown += detector.Push(std::string_view(&c, 1));
+      shown += detector.Flush();
+      ASSERT_EQ((Outcome{shown, detector.stop()}), Define({stop}, text)) << stop << " in " << text;
     }
   }
 }
