@@ -25,10 +25,10 @@ std::string SetName(const ::testing::TestParamInfo<const KernelSet*>& instance) 
   return std::string(IsaName(instance.param->isa));
 }
 
-std::vector<float> Normal(std::mt19937* random, int64_t n) {
+std::vector<float> Normal(std::mt19937* generator, int64_t n) {
   std::normal_distribution<float> normal;
   std::vector<float> values(n);
-  for (float& value : values) value = normal(*random);
+  for (float& value : values) value = normal(*generator);
   return values;
 }
 
@@ -38,15 +38,15 @@ constexpr Type kTypes[] = {Type::kF32,  Type::kF16,  Type::kBF16,  Type::kQ8_0,
 
 // Rows of random blocks: every bit pattern but scales that are infinite or NaN, which would make
 // any comparison void.
-std::vector<std::byte> RandomRows(std::mt19937* random, Type type, int64_t n_rows, int64_t k) {
+std::vector<std::byte> RandomRows(std::mt19937* generator, Type type, int64_t n_rows, int64_t k) {
   const int64_t row_bytes = quant::RowBytes(type, k);
   std::vector<std::byte> rows(n_rows * row_bytes);
   if (quant::GetType(type).block_elements == 1) {
-    const std::vector<float> values = Normal(random, n_rows * k);
+    const std::vector<float> values = Normal(generator, n_rows * k);
     EXPECT_TRUE(quant::QuantizeRow(type, values.data(), rows.data(), n_rows * k));
     return rows;
   }
-  for (std::byte& byte : rows) byte = static_cast<std::byte>((*random)() >> 24);
+  for (std::byte& byte : rows) byte = static_cast<std::byte>((*generator)() >> 24);
   // Where the f16 scales stand in a block.
   std::vector<int> scale_offsets = {0};
   if (type == Type::kQ4_1 || type == Type::kQ4_K || type == Type::kQ5_K) scale_offsets.push_back(2);
@@ -54,7 +54,7 @@ std::vector<std::byte> RandomRows(std::mt19937* random, Type type, int64_t n_row
   const int block_bytes = quant::GetType(type).block_bytes;
   for (size_t block = 0; block < rows.size(); block += block_bytes) {
     for (const int offset : scale_offsets) {
-      const uint16_t half = quant::FloatToHalf(Normal(random, 1)[0]);
+      const uint16_t half = quant::FloatToHalf(Normal(generator, 1)[0]);
       std::memcpy(rows.data() + block + offset, &half, 2);
     }
   }
@@ -71,12 +71,12 @@ TEST_P(KernelsTest, SelfTestPasses) {
 }
 
 TEST_P(KernelsTest, UnpackEqualsTheCodecBitForBit) {
-  std::mt19937 random(1);
+  std::mt19937 generator(1);
   for (const Type type : kTypes) {
     const quant::TypeInfo& info = quant::GetType(type);
     for (const int64_t blocks : {1, 2, 5, 8, 11}) {
       const int64_t k = blocks * info.block_elements;
-      const auto row = RandomRows(&random, type, 1, k);
+      const auto row = RandomRows(&generator, type, 1, k);
       std::vector<float> got(k + 1, 123.0F);
       std::vector<float> want(k);
       GetParam()->ForType(type).unpack(row.data(), k, got.data());
@@ -92,15 +92,15 @@ TEST_P(KernelsTest, UnpackEqualsTheCodecBitForBit) {
 // result is within (2 K / 8 + 3) u sum|w x| of the exact one, plus second-order terms (Higham,
 // Accuracy and Stability of Numerical Algorithms, 3.1).
 TEST_P(KernelsTest, GemvIsWithinItsDerivedErrorOfDoublePrecision) {
-  std::mt19937 random(2);
+  std::mt19937 generator(2);
   for (const Type type : kTypes) {
     const quant::TypeInfo& info = quant::GetType(type);
     for (const int64_t n_rows : {1, 3, 4, 9}) {
       for (const int64_t length : {1, 3, 7, 33}) {
         const int64_t k = length * info.block_elements;
         const int64_t row_bytes = quant::RowBytes(type, k);
-        const auto rows = RandomRows(&random, type, n_rows, k);
-        const auto x = Normal(&random, k);
+        const auto rows = RandomRows(&generator, type, n_rows, k);
+        const auto x = Normal(&generator, k);
         std::vector<float> y(n_rows + 1, 123.0F);
         GetParam()->ForType(type).gemv(rows.data(), row_bytes, n_rows, k, x.data(), y.data());
         EXPECT_EQ(y[n_rows], 123.0F);
@@ -124,19 +124,19 @@ TEST_P(KernelsTest, GemvIsWithinItsDerivedErrorOfDoublePrecision) {
 
 // The promise that everything above stands on: tokens together, rows in any tile, the same bits.
 TEST_P(KernelsTest, ManyTokensGiveTheBitsOfOne) {
-  std::mt19937 random(3);
+  std::mt19937 generator(3);
   constexpr int64_t kRows = 11;
   for (const Type type : kTypes) {
     const quant::TypeInfo& info = quant::GetType(type);
     const int64_t k = info.block_elements == 1 ? 77 : 3 * info.block_elements;
     const int64_t row_bytes = quant::RowBytes(type, k);
-    const auto rows = RandomRows(&random, type, kRows, k);
+    const auto rows = RandomRows(&generator, type, kRows, k);
     std::vector<float> panel(kRows * k);
     for (int64_t r = 0; r < kRows; ++r) {
       GetParam()->ForType(type).unpack(rows.data() + r * row_bytes, k, panel.data() + r * k);
     }
     for (int64_t n_tokens = 1; n_tokens <= 8; ++n_tokens) {
-      const auto x = Normal(&random, n_tokens * k);
+      const auto x = Normal(&generator, n_tokens * k);
       std::vector<float> together(n_tokens * kRows);
       GetParam()->gemm(panel.data(), k, kRows, k, x.data(), k, n_tokens, together.data(), kRows);
       for (int64_t t = 0; t < n_tokens; ++t) {
@@ -208,14 +208,14 @@ TEST_P(KernelsTest, SiluMulIsCloseToDoublePrecisionEverywhere) {
 }
 
 TEST_P(KernelsTest, AttentionKernelsAreWithinTheirErrorOfDoublePrecision) {
-  std::mt19937 random(4);
+  std::mt19937 generator(4);
   for (const int head_dim : {8, 24, 64, 96, 128}) {
     for (const int n_positions : {1, 2, 7, 64}) {
-      const auto keys = Normal(&random, int64_t{n_positions} * head_dim);
+      const auto keys = Normal(&generator, int64_t{n_positions} * head_dim);
       std::vector<uint16_t> half_keys(keys.size());
       GetParam()->half_from_float(keys.data(), static_cast<int64_t>(keys.size()), half_keys.data());
       for (int n_queries = 1; n_queries <= kMaxQueries; ++n_queries) {
-        const auto queries = Normal(&random, int64_t{n_queries} * head_dim);
+        const auto queries = Normal(&generator, int64_t{n_queries} * head_dim);
         for (const bool half : {false, true}) {
           const AttentionKernels& kernels =
               half ? GetParam()->attention_f16 : GetParam()->attention_f32;
@@ -228,7 +228,7 @@ TEST_P(KernelsTest, AttentionKernelsAreWithinTheirErrorOfDoublePrecision) {
           std::vector<float> scores(n_queries * kTilePositions, 0.0F);
           kernels.qk(queries.data(), n_queries, plane, n_positions, head_dim, 0.125F,
                      scores.data());
-          std::vector<float> out = Normal(&random, int64_t{n_queries} * head_dim);
+          std::vector<float> out = Normal(&generator, int64_t{n_queries} * head_dim);
           const std::vector<float> before = out;
           kernels.av(scores.data(), n_queries, plane, n_positions, head_dim, out.data());
           for (int q = 0; q < n_queries; ++q) {
@@ -262,11 +262,11 @@ TEST_P(KernelsTest, AttentionKernelsAreWithinTheirErrorOfDoublePrecision) {
 }
 
 TEST_P(KernelsTest, HeadsTogetherGiveTheBitsOfEachAlone) {
-  std::mt19937 random(5);
+  std::mt19937 generator(5);
   constexpr int kHeadDim = 40;
   constexpr int kPositions = 7;
-  const auto keys = Normal(&random, kPositions * kHeadDim);
-  const auto queries = Normal(&random, kMaxQueries * kHeadDim);
+  const auto keys = Normal(&generator, kPositions * kHeadDim);
+  const auto queries = Normal(&generator, kMaxQueries * kHeadDim);
   const auto* plane = reinterpret_cast<const std::byte*>(keys.data());
   const AttentionKernels& kernels = GetParam()->attention_f32;
   std::vector<float> together(kMaxQueries * kTilePositions);
@@ -284,10 +284,10 @@ TEST_P(KernelsTest, HeadsTogetherGiveTheBitsOfEachAlone) {
 }
 
 TEST_P(KernelsTest, HalfFromFloatRoundsAsTheCodec) {
-  std::mt19937 random(6);
+  std::mt19937 generator(6);
   std::vector<float> src = {0.0F, -0.0F, 65504.0F, 65520.0F, 1e30F, -1e30F, 6e-8F, 2.9e-8F, 1e-10F};
   for (int i = 0; i < 5000; ++i) {
-    uint32_t bits = static_cast<uint32_t>(random());
+    uint32_t bits = static_cast<uint32_t>(generator());
     float value;
     std::memcpy(&value, &bits, 4);
     if (!std::isnan(value)) src.push_back(value);
