@@ -13,7 +13,11 @@
 #include <gtest/gtest.h>
 
 #include "engine/gguf/file.h"
+#include "engine/model/model.h"
+#include "engine/model/vocabulary.h"
+#include "engine/ops/thread_pool.h"
 #include "engine/quant/codec.h"
+#include "engine/tokenizer/tokenizer.h"
 #include "make_model/random_weights.h"
 #include "os/file.h"
 #include "os/testing/temp_dir.h"
@@ -241,6 +245,40 @@ TEST(MakeModelTest, TheRealTokenizersFitTheirModels) {
 
   options.shape = FindShape("tiny-qwen2").value();
   EXPECT_THAT(MakeModel(options, dir / "model.gguf").error().message, HasSubstr("family"));
+}
+
+// The model and tokenizer rooms take the files as they are, and activations neither die nor
+// explode: with weights of 1 / sqrt(inputs), logits are of the order of one.
+TEST(MakeModelTest, TinyModelsLoadAndGiveSaneLogits) {
+  const os::TempDir dir;
+  for (const char* shape : {"tiny-phi3", "tiny-qwen2"}) {
+    for (const char* mix : {"f16", "q4_0", "q4_k_m"}) {
+      ASSERT_TRUE(MakeModel(TinyOptions(shape, mix), dir / "model.gguf").has_value());
+      const auto file = gguf::File::Open(dir / "model.gguf");
+      ASSERT_TRUE(file.has_value()) << file.error().message;
+      auto vocabulary = model::VocabularyFromGguf(**file);
+      ASSERT_TRUE(vocabulary.has_value()) << vocabulary.error().message;
+      const auto tokenizer = tokenizer::Tokenizer::Create(*std::move(vocabulary));
+      ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
+      const auto loaded = model::Model::Load(*file);
+      ASSERT_TRUE(loaded.has_value()) << loaded.error().message;
+
+      auto pool = ops::ThreadPool::Create(1);
+      ASSERT_TRUE(pool.has_value()) << pool.error().message;
+      auto forward = model::Forward::Create(*loaded, pool->get(), {});
+      ASSERT_TRUE(forward.has_value()) << forward.error().message;
+      auto cache = model::KvCache::Create((*loaded)->hyperparameters(), {.context_tokens = 64});
+      ASSERT_TRUE(cache.has_value()) << cache.error().message;
+      const std::vector<int32_t> ids = {1, 100, 42, 7};
+      const model::BatchEntry entry{.cache = cache->get(), .token_ids = ids, .n_logit_rows = 1};
+      std::vector<float> logits(512);
+      const Status status = (*forward)->Step({&entry, 1}, logits);
+      ASSERT_TRUE(status.has_value()) << status.error().message;
+      const Moments moments = MomentsOf(logits);
+      EXPECT_GT(moments.deviation, 0.3) << shape << " " << mix;
+      EXPECT_LT(moments.deviation, 3.0) << shape << " " << mix;
+    }
+  }
 }
 
 TEST(MakeModelTest, UnknownNamesAreErrorsThatListTheChoices) {
