@@ -4,7 +4,7 @@
 //   hf.co/USER/REPO[:QUANT]       a repository of the hub; also huggingface.co/..., with https://
 //   or not
 //   ./x.gguf, /models/x, x.gguf   a file: anything with a slash or the suffix .gguf
-//   my-model                      any other word: a name given with `tandem import`
+//   my-model                      any other word: a name that was given to a file (Fleet::Import)
 #pragma once
 
 #include <filesystem>

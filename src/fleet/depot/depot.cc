@@ -64,7 +64,11 @@ Status LogIfNotFreed(const Result<uint64_t>& freed) {
 
 }  // namespace
 
-Result<Depot> Depot::Open(const fs::path& directory) {
+Result<Depot> Depot::Open(const fs::path& relative) {
+  std::error_code error;
+  // Paths that are handed out stay true when the working directory changes.
+  const fs::path directory = fs::absolute(relative, error);
+  if (error) return ErrnoError(error.value(), fmt::format("finding '{}'", relative.string()));
   for (const char* folder : {"blobs/sha256", "incoming", kManifests, kPulls, "views"}) {
     TANDEM_RETURN_IF_ERROR(os::MakeDirectories(directory / folder));
   }

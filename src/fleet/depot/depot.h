@@ -36,7 +36,7 @@ struct VerifiedFile {
 // Thread: any; several processes may use one directory at once.
 class Depot {
  public:
-  // Makes the directories that are missing.
+  // Makes the directories that are missing. A relative path is taken from where the process is now.
   static Result<Depot> Open(const std::filesystem::path& directory);
 
   const std::filesystem::path& directory() const { return directory_; }

@@ -101,6 +101,14 @@ TEST_F(DepotTest, TheDirectoryCanBeMoved) {
   EXPECT_EQ(Read(moved.ModelPath(moved.Find("a").value()).value()), "content");
 }
 
+TEST_F(DepotTest, ARelativeDirectoryGivesAbsolutePaths) {
+  const fs::path relative = fs::relative(dir_ / "models");
+  ASSERT_TRUE(relative.is_relative());
+  Install("a", {"content"});
+  const Depot depot = Depot::Open(relative).value();
+  EXPECT_TRUE(depot.ModelPath(depot.Find("a").value())->is_absolute());
+}
+
 TEST_F(DepotTest, APullThatWasBegunIsNotAModel) {
   const Manifest manifest = ModelOf("a", {"first", "second"});
   ASSERT_TRUE(depot_.BeginPull(manifest));
