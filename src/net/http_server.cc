@@ -1,7 +1,6 @@
 #include "net/http_server.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <mutex>
 #include <utility>
 #include <vector>
@@ -12,7 +11,6 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "net/internal/io_loop.h"
 #include "net/internal/server_connection.h"
@@ -188,11 +186,13 @@ void HttpServer::Listener::OnAccept(size_t shard_index, const error_code& ec, tc
 }
 
 struct HttpServer::Impl {
-  // Runs `action` on every shard's thread and returns when all have.
-  void OnEveryShard(const std::function<void(ServerShard&)>& action);
+  // On every shard's thread, and returns when all have run.
+  void OnEveryShard(const std::function<void(ServerShard&)>& action) {
+    io->RunOnEveryLoop([&](int index) { action(*shards[static_cast<size_t>(index)]); });
+  }
   void CloseListener() {
-    OnEveryShard([this](ServerShard& shard) {
-      if (&shard == shards[0].get()) listener->Close();
+    io->RunOnEveryLoop([this](int index) {
+      if (index == 0) listener->Close();
     });
   }
 
@@ -202,25 +202,6 @@ struct HttpServer::Impl {
   std::shared_ptr<Listener> listener;
   std::mutex stopping;  // held by Stop
 };
-
-void HttpServer::Impl::OnEveryShard(const std::function<void(ServerShard&)>& action) {
-  struct Countdown {
-    std::mutex mutex;
-    std::condition_variable done;
-    size_t left;
-  };
-  const auto countdown = std::make_shared<Countdown>();
-  countdown->left = shards.size();
-  for (const auto& shard : shards) {
-    boost::asio::post(shard->loop->context, [&action, shard, countdown] {
-      action(*shard);
-      std::lock_guard lock(countdown->mutex);
-      if (--countdown->left == 0) countdown->done.notify_all();
-    });
-  }
-  std::unique_lock lock(countdown->mutex);
-  countdown->done.wait(lock, [&] { return countdown->left == 0; });
-}
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
@@ -258,7 +239,6 @@ uint16_t HttpServer::port() const { return impl_->listener->port(); }
 int HttpServer::n_connections() const { return impl_->shared->n_connections; }
 
 bool HttpServer::Drain(std::chrono::milliseconds timeout) {
-  TANDEM_CHECK(!impl_->io->OnOneOfTheseThreads());
   ServerShared& shared = *impl_->shared;
   shared.draining = true;
   impl_->CloseListener();
@@ -279,7 +259,6 @@ bool HttpServer::Drain(std::chrono::milliseconds timeout) {
 }
 
 void HttpServer::Stop() {
-  TANDEM_CHECK(!impl_->io->OnOneOfTheseThreads());
   std::lock_guard lock(impl_->stopping);
   if (impl_->shared->stopped.exchange(true)) return;
   impl_->CloseListener();

@@ -10,7 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/bounded_queue.h"
-#include "net/testing/raw_client.h"
+#include "net/testing/raw_peer.h"
 
 namespace tandem::net {
 namespace {

@@ -1,12 +1,15 @@
 #include "net/io_threads.h"
 
 #include <atomic>
+#include <condition_variable>
 #include <exception>
+#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
 
 #include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/system/system_error.hpp>
 
 #include "base/check.h"
@@ -81,6 +84,27 @@ const std::shared_ptr<IoLoop>& IoThreads::CurrentOrNextLoop() {
     if (loop.get() == current_loop) return loop;
   }
   return impl_->loops[impl_->next++ % impl_->loops.size()];
+}
+
+void IoThreads::RunOnEveryLoop(const std::function<void(int index)>& action) {
+  TANDEM_CHECK(!OnOneOfTheseThreads());
+  // Shared: the last thread to finish still holds the lock when the waiter sees zero.
+  struct Countdown {
+    std::mutex mutex;
+    std::condition_variable done;
+    int left;
+  };
+  const auto countdown = std::make_shared<Countdown>();
+  countdown->left = size();
+  for (int i = 0; i < size(); ++i) {
+    boost::asio::post(loop(i)->context, [&action, i, countdown] {
+      action(i);
+      std::lock_guard lock(countdown->mutex);
+      if (--countdown->left == 0) countdown->done.notify_all();
+    });
+  }
+  std::unique_lock lock(countdown->mutex);
+  countdown->done.wait(lock, [&] { return countdown->left == 0; });
 }
 
 bool IoThreads::OnOneOfTheseThreads() const {

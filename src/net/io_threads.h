@@ -2,6 +2,7 @@
 // thread, so that a relayed chunk crosses no queue.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "base/error.h"
@@ -32,6 +33,9 @@ class IoThreads {
   // of these threads.
   const std::shared_ptr<internal::IoLoop>& CurrentOrNextLoop();
   bool OnOneOfTheseThreads() const;
+  // Runs `action` with each loop's index on that loop's thread, and returns when all have run. Not
+  // on one of these threads.
+  void RunOnEveryLoop(const std::function<void(int index)>& action);
 
  private:
   struct Impl;

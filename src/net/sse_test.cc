@@ -69,8 +69,8 @@ TEST(SseParserTest, SkipsCommentsUnknownFieldsAndEventsWithoutData) {
 
 TEST(SseParserTest, IdLastsAndIgnoresNul) {
   EXPECT_THAT(Parse("id: 5\ndata: a\n\ndata: b\n\n"), ElementsAre("message|5|a", "message|5|b"));
-  EXPECT_THAT(Parse(std::string_view("id: 5\n\nid: a\0b\ndata: c\n\n", 26)),
-              ElementsAre("message|5|c"));
+  using std::string_view_literals::operator""sv;
+  EXPECT_THAT(Parse("id: 5\n\nid: a\0b\ndata: c\n\n"sv), ElementsAre("message|5|c"));
 }
 
 TEST(SseParserTest, ByteOrderMarkCountsOnlyAtTheStart) {

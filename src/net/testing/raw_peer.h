@@ -1,4 +1,4 @@
-// A TCP client for tests that says exactly the bytes it is told to, and can misbehave: half-close,
+// TCP peers for tests that say exactly the bytes they are told to, and can misbehave: half-close,
 // reset, read slowly. Every wait has a deadline after which the test fails.
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,40 +30,22 @@ struct RawResponse {
   bool complete = false;  // ended as its framing says
 };
 
-class RawClient {
+// A connected socket of either side.
+class RawPeer {
  public:
-  // receive_buffer_bytes > 0: a small window, to make a slow reader felt.
-  explicit RawClient(uint16_t port, int receive_buffer_bytes = 0, bool ipv6 = false) {
-    fd_ = ::socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
+  explicit RawPeer(int fd) : fd_(fd) {
     timeval deadline{.tv_sec = 20, .tv_usec = 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof deadline);
     int one = 1;
     ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (receive_buffer_bytes > 0) {
-      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
-    }
-    int rc = 0;
-    if (ipv6) {
-      sockaddr_in6 address{};
-      address.sin6_family = AF_INET6;
-      address.sin6_port = htons(port);
-      address.sin6_addr = in6addr_loopback;
-      rc = ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address);
-    } else {
-      sockaddr_in address{};
-      address.sin_family = AF_INET;
-      address.sin_port = htons(port);
-      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      rc = ::connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address);
-    }
-    connected_ = rc == 0;
   }
-  ~RawClient() { Close(); }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
+  ~RawPeer() { Close(); }
+  RawPeer(const RawPeer&) = delete;
+  RawPeer& operator=(const RawPeer&) = delete;
 
-  bool connected() const { return connected_; }
+  int fd() const { return fd_; }
+  std::function<void(int fd)> before_close;
 
   // False: the peer is gone, or took nothing for the whole deadline.
   bool Send(std::string_view bytes) {
@@ -76,7 +59,9 @@ class RawClient {
 
   void ShutdownWrite() { ::shutdown(fd_, SHUT_WR); }
   void Close() {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    if (fd_ < 0) return;
+    if (before_close) before_close(fd_);
+    ::close(std::exchange(fd_, -1));
   }
   void Reset() {
     linger hard{.l_onoff = 1, .l_linger = 0};
@@ -150,13 +135,14 @@ class RawClient {
     return response;
   }
 
- private:
+  // Takes the first n bytes of what was read.
   std::string Take(size_t n) {
     std::string taken = buffered_.substr(0, n);
     buffered_.erase(0, n);
     return taken;
   }
 
+ private:
   void ReadChunks(RawResponse* response) {
     for (;;) {
       size_t eol = 0;
@@ -179,10 +165,40 @@ class RawClient {
   }
 
   int fd_ = -1;
-  bool connected_ = false;
   bool ended_ = false;
   bool was_reset_ = false;
   std::string buffered_;
+};
+
+class RawClient : public RawPeer {
+ public:
+  // receive_buffer_bytes > 0: a small window, to make a slow reader felt.
+  explicit RawClient(uint16_t port, int receive_buffer_bytes = 0, bool ipv6 = false)
+      : RawPeer(::socket(ipv6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0)) {
+    if (receive_buffer_bytes > 0) {
+      ::setsockopt(fd(), SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof receive_buffer_bytes);
+    }
+    int rc = 0;
+    if (ipv6) {
+      sockaddr_in6 address{};
+      address.sin6_family = AF_INET6;
+      address.sin6_port = htons(port);
+      address.sin6_addr = in6addr_loopback;
+      rc = ::connect(fd(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    } else {
+      sockaddr_in address{};
+      address.sin_family = AF_INET;
+      address.sin_port = htons(port);
+      address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      rc = ::connect(fd(), reinterpret_cast<sockaddr*>(&address), sizeof address);
+    }
+    connected_ = rc == 0;
+  }
+
+  bool connected() const { return connected_; }
+
+ private:
+  bool connected_ = false;
 };
 
 }  // namespace tandem::net::testing
