@@ -423,5 +423,50 @@ TEST_F(DatabaseTest, KilledProcessLosesItsOpenTransactionAndNothingElse) {
             "ok");
 }
 
+// What `tandem keys revoke` does beside a running server: another process opens the database,
+// writes and closes it, more than once, while this one has sessions open.
+TEST_F(DatabaseTest, WritesOfAnotherProcessThatComesAndGoesAreSeen) {
+  int go[2];
+  int done[2];
+  ASSERT_EQ(::pipe(go), 0);
+  ASSERT_EQ(::pipe(done), 0);
+  // Forked before this process opens anything: SQLite's state does not survive a fork.
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    for (int id = 1; id <= 3; ++id) {
+      char byte = 0;
+      if (::read(go[0], &byte, 1) != 1) ::_exit(1);
+      auto database = Database::Open(path_);
+      if (!database ||
+          !(*database)->Execute("INSERT INTO items VALUES ($1, $2)", {id, std::to_string(id)})) {
+        ::_exit(2);
+      }
+      database->reset();
+      if (::write(done[1], "x", 1) != 1) ::_exit(3);
+    }
+    ::_exit(0);
+  }
+  ::close(go[0]);
+  ::close(done[1]);
+  auto database = Open();
+  ASSERT_TRUE(database->Migrate("test", kItems));
+  for (size_t written = 1; written <= 3; ++written) {
+    // Two readers at once, so that one is opened while others are open.
+    auto reader = database->BeginRead();
+    ASSERT_TRUE(reader);
+    EXPECT_EQ(Names(*database).size(), written - 1);
+    ASSERT_EQ(::write(go[1], "x", 1), 1);
+    char byte = 0;
+    ASSERT_EQ(::read(done[0], &byte, 1), 1) << "the child failed";
+    EXPECT_EQ(Names(*database).size(), written);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  ::close(go[1]);
+  ::close(done[0]);
+}
+
 }  // namespace
 }  // namespace tandem::store

@@ -269,25 +269,28 @@ Result<bool> SqliteSession::HasTable(std::string_view name) {
 Result<std::unique_ptr<Session>> OpenSqliteSession(const std::filesystem::path& path, Access access,
                                                    const DatabaseOptions& options) {
   // SQLite would make the file readable by all; it holds hashes of keys. Its -wal and -shm files
-  // take the mode over.
-  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) {
-    const int error = errno;
-    if (error == ENOENT || error == ENOTDIR) {
-      return Err(ErrorCode::kNotFound, "cannot open database {}: its directory does not exist",
-                 path.string());
-    }
-    if (error == EACCES || error == EPERM || error == EROFS) {
-      return Err(ErrorCode::kPermissionDenied, "cannot open database {}: {}{}", path.string(),
-                 std::generic_category().message(error), AdviceFor(ErrorCode::kPermissionDenied));
-    }
+  // take the mode over. A file that is there must not be opened here: closing any descriptor of it
+  // drops this process's POSIX locks on it, and another process that closes the database would then
+  // delete the log under our open sessions (https://www.sqlite.org/howtocorrupt.html, 2.2).
+  const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int error = fd < 0 ? errno : 0;
+  if (fd >= 0) ::close(fd);
+  if (error == EEXIST) error = ::access(path.c_str(), R_OK | W_OK) == 0 ? 0 : errno;
+  if (error == ENOENT || error == ENOTDIR) {
+    return Err(ErrorCode::kNotFound, "cannot open database {}: its directory does not exist",
+               path.string());
+  }
+  if (error == EACCES || error == EPERM || error == EROFS) {
+    return Err(ErrorCode::kPermissionDenied, "cannot open database {}: {}{}", path.string(),
+               std::generic_category().message(error), AdviceFor(ErrorCode::kPermissionDenied));
+  }
+  struct stat status{};
+  if (error == 0 && ::stat(path.c_str(), &status) != 0) error = errno;
+  if (error != 0) {
     return Err(ErrorCode::kIo, "cannot open database {}: {}", path.string(),
                std::generic_category().message(error));
   }
-  struct stat status{};
-  const bool regular = ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
-  ::close(fd);
-  if (!regular) {
+  if (!S_ISREG(status.st_mode)) {
     return Err(ErrorCode::kInvalidArgument, "cannot open database {}: not a regular file",
                path.string());
   }
