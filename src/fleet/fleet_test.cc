@@ -198,7 +198,7 @@ TEST_F(FleetTest, AStoppedPullIsShownAndGoesOnWhereItStopped) {
 
 TEST_F(FleetTest, AnInterruptedPullCanBeRemoved) {
   Fleet& fleet = Open();
-  fake_.tweak_content = [](const auto&, FakeHub::Reply& reply) { reply.cut_at = 0; };
+  fake_.TweakContent([](const auto&, FakeHub::Reply& reply) { reply.cut_at = 0; });
   ASSERT_FALSE(Pull(fleet, "tiny"));
   ASSERT_THAT(fleet.List().value(), SizeIs(1));
   ASSERT_TRUE(fleet.Remove("tiny"));
@@ -207,7 +207,7 @@ TEST_F(FleetTest, AnInterruptedPullCanBeRemoved) {
 
 TEST_F(FleetTest, WrongBytesInstallNothing) {
   Fleet& fleet = Open();
-  fake_.tweak_content = [](const auto&, FakeHub::Reply& reply) { reply.body[7] ^= 1; };
+  fake_.TweakContent([](const auto&, FakeHub::Reply& reply) { reply.body[7] ^= 1; });
   const auto pulled = Pull(fleet, "tiny");
   ASSERT_FALSE(pulled);
   EXPECT_EQ(pulled.error().code, ErrorCode::kCorrupt);
@@ -499,7 +499,7 @@ TEST_F(FleetKillTest, KilledAtEachStageThePullGoesOnAndEndsWithTheRightBytes) {
 
 TEST_F(FleetKillTest, KilledFromOutsideAtAnyOffsetEachPullGoesOnFromTheBytesOnDisk) {
   uint32_t state = 7;
-  fake_.tweak_content = [&](const FakeHub::Request& request, FakeHub::Reply& reply) {
+  fake_.TweakContent([&](const FakeHub::Request& request, FakeHub::Reply& reply) {
     // The child waits for this reply, so the part has the length that it asked with.
     std::error_code absent;
     const std::string digest = request.target.substr(request.target.find("/blob/") + 6, 64);
@@ -510,7 +510,7 @@ TEST_F(FleetKillTest, KilledFromOutsideAtAnyOffsetEachPullGoesOnFromTheBytesOnDi
     reply.pause_at = (state >> 8) % 700'000;
     reply.on_pause = [this] { KillChild(); };
     reply.hang = true;
-  };
+  });
   const auto fleet = OpenFleet();
   int kills = 0;
   while (kills < 12 && RunChild(kNoStage, 0)) {
@@ -519,30 +519,32 @@ TEST_F(FleetKillTest, KilledFromOutsideAtAnyOffsetEachPullGoesOnFromTheBytesOnDi
   }
   // At most 700,000 of the 4,000,000 bytes arrive for each request.
   EXPECT_GE(kills, 3);
-  fake_.tweak_content = nullptr;
+  fake_.TweakContent(nullptr);
   const auto pulled = fleet->Pull("hf.co/user/split", {}, {});
   ASSERT_TRUE(pulled) << pulled.error().message;
   ExpectWhole(*fleet);
 }
 
 TEST_F(FleetKillTest, TwoProcessesThatPullAtOnceBothSucceedAndFetchEachByteOnce) {
-  pid_t second = kNoChild;
-  std::atomic<int> described{0};
+  std::binary_semaphore first_is_half_way{0};
   std::binary_semaphore second_knows_its_files{0};
-  fake_.tweak_resolve = [&](const auto&, auto&) {
+  std::atomic<int> described{0};
+  fake_.TweakResolve([&](const auto&, auto&) {
     if (++described == 4) second_knows_its_files.release();  // two files for each of the two
-  };
+  });
   std::atomic<bool> is_first_request{true};
-  fake_.tweak_content = [&](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakContent([&](const auto&, FakeHub::Reply& reply) {
     if (!is_first_request.exchange(false)) return;
     reply.pause_at = 500'000;
     reply.on_pause = [&] {
-      second = StartChild(kNoStage, 0);
+      first_is_half_way.release();
       EXPECT_TRUE(second_knows_its_files.try_acquire_for(std::chrono::minutes(2)));
     };
-  };
-  EXPECT_FALSE(RunChild(kNoStage, 0));
-  ASSERT_GT(second, 0);
+  });
+  const pid_t first = StartChild(kNoStage, 0);
+  ASSERT_TRUE(first_is_half_way.try_acquire_for(std::chrono::minutes(2)));
+  const pid_t second = StartChild(kNoStage, 0);
+  EXPECT_FALSE(WasKilled(first));
   EXPECT_FALSE(WasKilled(second));
   EXPECT_THAT(fake_.content_requests(), SizeIs(2));
   ExpectWhole(*OpenFleet());

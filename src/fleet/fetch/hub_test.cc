@@ -39,10 +39,10 @@ class HubTest : public ::testing::Test {
     return Open(std::move(token)).Select({.repo = repo, .quant = quant}, stop_.get_token());
   }
   void RefuseListing(int status, const std::string& code) {
-    fake_.tweak_listing = [status, code](const auto&, FakeHub::Reply& reply) {
+    fake_.TweakListing([status, code](const auto&, FakeHub::Reply& reply) {
       reply = {.status = status};
       if (!code.empty()) reply.headers.Add("X-Error-Code", code);
-    };
+    });
   }
 
   FakeHub fake_;
@@ -143,9 +143,9 @@ TEST_F(HubTest, RefusalsSayWhatToDo) {
 }
 
 TEST_F(HubTest, AFileThatVanishesBetweenListingAndRequestIsNotFound) {
-  fake_.tweak_resolve = [](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakResolve([](const auto&, FakeHub::Reply& reply) {
     reply = {.status = 404, .headers = {{"X-Error-Code", "EntryNotFound"}}};
-  };
+  });
   const auto model = Select("user/repo", "");
   ASSERT_FALSE(model);
   EXPECT_EQ(model.error().code, ErrorCode::kNotFound);
@@ -153,10 +153,10 @@ TEST_F(HubTest, AFileThatVanishesBetweenListingAndRequestIsNotFound) {
 
 TEST_F(HubTest, PassingErrorsAreRetriedAndRetryAfterIsHonoured) {
   int calls = 0;
-  fake_.tweak_listing = [&](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakListing([&](const auto&, FakeHub::Reply& reply) {
     if (++calls == 1) reply = {.status = 429, .headers = {{"Retry-After", "9"}}};
     if (calls == 2) reply.cut_at = 5;
-  };
+  });
   const auto model = Select("user/repo", "");
   ASSERT_TRUE(model) << model.error().message;
   ASSERT_THAT(surroundings_.pauses, SizeIs(2));
@@ -183,7 +183,7 @@ TEST_F(HubTest, OfflineAsksNothing) {
 
 TEST_F(HubTest, AnAnswerThatIsNoListingIsCorrupt) {
   for (const char* body : {"<html>portal</html>", "[]", "{}", R"({"siblings": 7})", ""}) {
-    fake_.tweak_listing = [body](const auto&, FakeHub::Reply& reply) { reply = {.body = body}; };
+    fake_.TweakListing([body](const auto&, FakeHub::Reply& reply) { reply = {.body = body}; });
     const auto model = Select("user/repo", "");
     ASSERT_FALSE(model) << body;
     EXPECT_EQ(model.error().code, ErrorCode::kCorrupt) << body;
@@ -191,10 +191,10 @@ TEST_F(HubTest, AnAnswerThatIsNoListingIsCorrupt) {
 }
 
 TEST_F(HubTest, OddEntriesOfAListingAreSkipped) {
-  fake_.tweak_listing = [](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakListing([](const auto&, FakeHub::Reply& reply) {
     reply.body = R"({"siblings": [7, {}, {"rfilename": 7}, {"rfilename": ""},
         {"rfilename": "m-Q4_0.gguf", "size": "big", "lfs": "no"}]})";
-  };
+  });
   // Without a commit in the listing the branch itself is asked for, which this hub does not know.
   const auto model = Select("user/repo", "");
   ASSERT_FALSE(model);
@@ -204,9 +204,9 @@ TEST_F(HubTest, OddEntriesOfAListingAreSkipped) {
 TEST_F(HubTest, APathThatClimbsOutOfTheRepositoryIsRefused) {
   for (const char* path : {"../../evil-Q4_0.gguf", "a//b-Q4_0.gguf", "a/.hidden-Q4_0.gguf",
                            "./m-Q4_0.gguf", "a b-Q4_0.gguf"}) {
-    fake_.tweak_listing = [path](const auto&, FakeHub::Reply& reply) {
+    fake_.TweakListing([path](const auto&, FakeHub::Reply& reply) {
       reply.body = fmt::format(R"({{"sha": "abc", "siblings": [{{"rfilename": "{}"}}]}})", path);
-    };
+    });
     const auto model = Select("user/repo", "");
     ASSERT_FALSE(model) << path;
     EXPECT_EQ(model.error().code, ErrorCode::kUnsupported) << path;
@@ -214,14 +214,14 @@ TEST_F(HubTest, APathThatClimbsOutOfTheRepositoryIsRefused) {
 }
 
 TEST_F(HubTest, WithoutAPublishedDigestNothingIsInstalled) {
-  fake_.tweak_listing = [](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakListing([](const auto&, FakeHub::Reply& reply) {
     reply.body = fmt::format(R"({{"sha": "{}", "siblings": [{{"rfilename": "m-Q4_0.gguf"}}]}})",
                              FakeHub::kCommit);
-  };
-  fake_.tweak_resolve = [](const auto&, FakeHub::Reply& reply) {
+  });
+  fake_.TweakResolve([](const auto&, FakeHub::Reply& reply) {
     reply.headers.Set("X-Linked-Etag",
                       "\"0123456789abcdef0123456789abcdef01234567\"");  // git's SHA-1
-  };
+  });
   const auto model = Select("user/repo", "");
   ASSERT_FALSE(model);
   EXPECT_EQ(model.error().code, ErrorCode::kFailedPrecondition);
@@ -229,10 +229,10 @@ TEST_F(HubTest, WithoutAPublishedDigestNothingIsInstalled) {
 }
 
 TEST_F(HubTest, AMirrorWithoutLinkedHeadersIsTrustedForItsListing) {
-  fake_.tweak_resolve = [](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakResolve([](const auto&, FakeHub::Reply& reply) {
     reply.headers.Remove("X-Linked-Etag");
     reply.headers.Remove("X-Linked-Size");
-  };
+  });
   const auto model = Select("user/repo", "");
   ASSERT_TRUE(model) << model.error().message;
   EXPECT_EQ(model->files[0].sha256, crypto::Sha256Hex("four bits"));
@@ -240,9 +240,9 @@ TEST_F(HubTest, AMirrorWithoutLinkedHeadersIsTrustedForItsListing) {
 }
 
 TEST_F(HubTest, AListingAndHeadersThatDisagreeAreCorrupt) {
-  fake_.tweak_resolve = [](const auto&, FakeHub::Reply& reply) {
+  fake_.TweakResolve([](const auto&, FakeHub::Reply& reply) {
     reply.headers.Set("X-Linked-Etag", "\"" + std::string(64, 'a') + "\"");
-  };
+  });
   const auto model = Select("user/repo", "");
   ASSERT_FALSE(model);
   EXPECT_EQ(model.error().code, ErrorCode::kCorrupt);

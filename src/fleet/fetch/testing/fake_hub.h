@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <map>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20,15 +21,15 @@ class FakeHub {
  public:
   using Request = net::FakeOrigin::Request;
   using Reply = net::FakeOrigin::Reply;
-  // Changes a reply before it is sent. Set before the first request.
+  // Changes a reply before it is sent. Runs on a server's thread.
   using Tweak = std::function<void(const Request&, Reply&)>;
 
   FakeHub()
       : content_server_([this](const Request& request) { return ServeBlob(request); }),
         hub_([this](const Request& request) { return ServeHub(request); }) {}
 
-  // Everything is set up before the first request.
   void AddFile(const std::string& repo, const std::string& path, std::string content) {
+    const std::lock_guard lock(mutex_);
     blobs_[crypto::Sha256Hex(content)] = content;
     repos_[repo][path] = std::move(content);
   }
@@ -39,27 +40,41 @@ class FakeHub {
 
   static constexpr std::string_view kCommit = "0123456789012345678901234567890123456789";
 
-  Tweak tweak_listing;
-  Tweak tweak_resolve;
-  Tweak tweak_content;
+  void TweakListing(Tweak tweak) { Set(listing_, std::move(tweak)); }
+  void TweakResolve(Tweak tweak) { Set(resolve_, std::move(tweak)); }
+  void TweakContent(Tweak tweak) { Set(content_, std::move(tweak)); }
 
  private:
-  Reply ServeHub(const Request& request) const {
-    constexpr std::string_view kApi = "/api/models/";
-    const std::string& target = request.target;
-    if (target.starts_with(kApi)) {
-      const size_t end = target.find("/revision/");
-      const auto repo = repos_.find(target.substr(kApi.size(), end - kApi.size()));
-      Reply reply = repo == repos_.end() ? Refuse(401, "RepoNotFound") : List(repo->second);
-      if (tweak_listing) tweak_listing(request, reply);
-      return reply;
+  void Set(Tweak& target, Tweak tweak) {
+    const std::lock_guard lock(mutex_);
+    target = std::move(tweak);
+  }
+  // Tweaks run outside the lock: they may wait, or kill the client.
+  void Apply(const Tweak& source, const Request& request, Reply& reply) const {
+    Tweak tweak;
+    {
+      const std::lock_guard lock(mutex_);
+      tweak = source;
     }
-    Reply reply = Resolve(target);
-    if (tweak_resolve) tweak_resolve(request, reply);
+    if (tweak) tweak(request, reply);
+  }
+
+  Reply ServeHub(const Request& request) const {
+    const bool is_listing = request.target.starts_with(kApi);
+    Reply reply = is_listing ? ListRepo(request.target) : Resolve(request.target);
+    Apply(is_listing ? listing_ : resolve_, request, reply);
     return reply;
   }
 
+  Reply ListRepo(const std::string& target) const {
+    const std::lock_guard lock(mutex_);
+    const size_t end = target.find("/revision/");
+    const auto repo = repos_.find(target.substr(kApi.size(), end - kApi.size()));
+    return repo == repos_.end() ? Refuse(401, "RepoNotFound") : List(repo->second);
+  }
+
   Reply Resolve(const std::string& target) const {
+    const std::lock_guard lock(mutex_);
     for (const auto& [name, files] : repos_) {
       const std::string prefix = fmt::format("/{}/resolve/{}/", name, kCommit);
       if (!target.starts_with(prefix)) continue;
@@ -86,22 +101,32 @@ class FakeHub {
   }
 
   Reply ServeBlob(const Request& request) const {
+    Reply reply = Blob(request);
+    Apply(content_, request, reply);
+    return reply;
+  }
+
+  Reply Blob(const Request& request) const {
     constexpr std::string_view kPrefix = "/blob/";
+    const std::lock_guard lock(mutex_);
     const std::string sha256 = request.target.substr(kPrefix.size(), 64);
     const auto blob = blobs_.find(sha256);
     if (blob == blobs_.end()) return {.status = 404};
-    Reply reply =
-        net::FakeOrigin::ServeContent(request, blob->second, fmt::format("\"{}\"", sha256));
-    if (tweak_content) tweak_content(request, reply);
-    return reply;
+    return net::FakeOrigin::ServeContent(request, blob->second, fmt::format("\"{}\"", sha256));
   }
 
   static Reply Refuse(int status, const char* code) {
     return {.status = status, .headers = {{"X-Error-Code", code}}, .body = "{}"};
   }
 
+  static constexpr std::string_view kApi = "/api/models/";
+
+  mutable std::mutex mutex_;  // guards what follows, up to the servers
   std::map<std::string, std::map<std::string, std::string>> repos_;
   std::map<std::string, std::string> blobs_;
+  Tweak listing_;
+  Tweak resolve_;
+  Tweak content_;
   net::FakeOrigin content_server_;
   net::FakeOrigin hub_;
 };
