@@ -128,7 +128,8 @@ class Tokenizer::PromptEncoder {
 };
 
 std::string Tokenizer::Normalize(std::string text) const {
-  return kind_ == VocabularyKind::kQwen2 ? NormalizeNfc(text) : text;
+  if (kind_ == VocabularyKind::kQwen2) return NormalizeNfc(text);
+  return text;
 }
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialTokens special) const {
