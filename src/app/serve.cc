@@ -15,7 +15,10 @@
 #include "app/version.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "net/http_client.h"
 #include "net/http_server.h"
+#include "os/file.h"
+#include "os/paths.h"
 
 namespace tandem::app {
 namespace {
@@ -81,6 +84,35 @@ bool IsLoopback(std::string_view host) {
   return inet_pton(AF_INET6, text.c_str(), &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
 }
 
+Result<gateway::upstream::UpstreamOptions> ParseUpstream(std::string_view text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string_view::npos) {
+    return Err(ErrorCode::kInvalidArgument, "--upstream {}: write MODEL=BASE_URL", text);
+  }
+  gateway::upstream::UpstreamOptions upstream;
+  upstream.model = text.substr(0, equals);
+  upstream.base_url = text.substr(equals + 1);
+  std::string suffix;
+  for (const char c : upstream.model) {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+    suffix += !plain ? '_' : c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
+  }
+  for (const std::string& name :
+       {"TANDEM_UPSTREAM_KEY_" + suffix, std::string("TANDEM_UPSTREAM_KEY")}) {
+    if (auto key = os::GetEnv(name.c_str())) {
+      upstream.api_key = *std::move(key);
+      break;
+    }
+    if (const auto file = os::GetEnv((name + "_FILE").c_str())) {
+      auto content = os::ReadFile(*file, 4096);
+      if (!content) return Wrap(std::move(content).error(), name + "_FILE");
+      upstream.api_key = content->substr(0, content->find_first_of("\r\n"));
+      break;
+    }
+  }
+  return upstream;
+}
+
 Status Serve(const ServeOptions& options,
              const std::function<void(const ListenAddress&)>& listening) {
   const StopSignals signals;
@@ -103,12 +135,14 @@ Status Serve(const ServeOptions& options,
 
   TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(options.data_dir));
   auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = options.engine});
-  TANDEM_ASSIGN_OR_RETURN(const auto directory,
-                          LocalDirectory::Create(fleet.get(), pool.get(), options.aliases));
+  TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({}));
+  TANDEM_ASSIGN_OR_RETURN(
+      const auto models,
+      ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock, options.models));
   gateway::Gateway gateway({.version = std::string(Version()),
                             .max_in_flight = options.max_in_flight,
                             .cors_allow_origin = options.cors_allow_origin},
-                           directory.get(), &keys->ring(), &clock);
+                           models.get(), &keys->ring(), &clock);
   TANDEM_ASSIGN_OR_RETURN(
       const auto server,
       net::HttpServer::Start(
@@ -134,6 +168,7 @@ Status Serve(const ServeOptions& options,
   pthread_kill(impatience.native_handle(), SIGTERM);
   impatience.join();
   // Ends what still generates while everything that its last events touch is there.
+  client.reset();
   pool.reset();
   return {};
 }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "app/model_directory.h"
+#include "app/served_models.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -26,10 +26,16 @@ std::string FormatAddress(const ListenAddress& address);
 // Whether only programs on this machine can reach it: 127.0.0.0/8, ::1, localhost.
 bool IsLoopback(std::string_view host);
 
+// "MODEL=BASE_URL". The key is looked for in the environment: TANDEM_UPSTREAM_KEY_<MODEL>, with the
+// model's name in capitals and '_' for everything that is no letter or digit, or in the file that
+// TANDEM_UPSTREAM_KEY_<MODEL>_FILE names; TANDEM_UPSTREAM_KEY and TANDEM_UPSTREAM_KEY_FILE serve
+// for every upstream without its own. Errors: kInvalidArgument; those of reading the file.
+Result<gateway::upstream::UpstreamOptions> ParseUpstream(std::string_view text);
+
 struct ServeOptions {
   ListenAddress listen{"127.0.0.1", 7070};
   std::filesystem::path data_dir;
-  std::vector<Alias> aliases;
+  ServedModelsOptions models;
   engine::EngineOptions engine;
   int io_threads = 1;
   int max_in_flight = 64;

@@ -1,8 +1,11 @@
 #include "app/serve.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "os/file.h"
 #include "os/testing/temp_dir.h"
 
 namespace tandem::app {
@@ -30,6 +33,21 @@ TEST(ServeTest, OnlyLoopbackAddressesAreLoopback) {
   for (const char* host : {"0.0.0.0", "::", "192.168.1.2", "example.org", "", "127.0.0.1.evil"}) {
     EXPECT_FALSE(IsLoopback(host)) << host;
   }
+}
+
+TEST(ServeTest, UpstreamKeysComeFromTheEnvironmentOrAFile) {
+  const os::TempDir dir;
+  ASSERT_TRUE(os::WriteFileAtomic(dir / "key", "sk-file\n"));
+  ::setenv("TANDEM_UPSTREAM_KEY_DEEPSEEK_V3_2", "sk-own", 1);
+  ::setenv("TANDEM_UPSTREAM_KEY_FILE", (dir / "key").c_str(), 1);
+  EXPECT_EQ(ParseUpstream("deepseek-v3.2=https://a/v1")->api_key, "sk-own");
+  EXPECT_EQ(ParseUpstream("other=https://a/v1")->api_key, "sk-file");
+  ::setenv("TANDEM_UPSTREAM_KEY_FILE", (dir / "none").c_str(), 1);
+  EXPECT_THAT(ParseUpstream("other=https://a/v1").error().message,
+              testing::HasSubstr("TANDEM_UPSTREAM_KEY_FILE"));
+  ::unsetenv("TANDEM_UPSTREAM_KEY_FILE");
+  EXPECT_EQ(ParseUpstream("other=https://a/v1")->api_key, "");
+  EXPECT_EQ(ParseUpstream("no-url").error().code, ErrorCode::kInvalidArgument);
 }
 
 TEST(ServeTest, APublicAddressWithoutAKeyIsRefusedBeforeAnythingListens) {

@@ -74,7 +74,10 @@ std::unexpected<Error> ErrnoError(int errno_value, std::string_view what);
 // TANDEM_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
 #define TANDEM_ASSIGN_OR_RETURN(lhs, expr) \
   TANDEM_ASSIGN_OR_RETURN_INNER(TANDEM_CONCAT(tandem_result_, __LINE__), lhs, expr)
+// `lhs` may declare a variable, which parentheses would forbid.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define TANDEM_ASSIGN_OR_RETURN_INNER(tmp, lhs, expr)       \
   auto tmp = (expr);                                        \
   if (!tmp) return std::unexpected(std::move(tmp).error()); \
   lhs = std::move(tmp).value()
+// NOLINTEND(bugprone-macro-parentheses)

@@ -1,4 +1,5 @@
 // tandem serve, tandem keys.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -20,6 +21,8 @@ namespace json = boost::json;
 struct ServeFlags {
   std::string listen = "127.0.0.1:7070";
   std::vector<std::string> aliases;
+  std::vector<std::string> upstreams;
+  std::vector<std::string> upstream_models;
   int drain_seconds = 30;
   app::ServeOptions options;
   EngineFlags engine;
@@ -39,7 +42,21 @@ Status RunServe(const ServeFlags& flags) {
     if (equals == std::string::npos) {
       return Err(ErrorCode::kInvalidArgument, "--alias {}: write NAME=MODEL", alias);
     }
-    options.aliases.push_back({alias.substr(0, equals), alias.substr(equals + 1)});
+    options.models.aliases.push_back({alias.substr(0, equals), alias.substr(equals + 1)});
+  }
+  for (const std::string& text : flags.upstreams) {
+    TANDEM_ASSIGN_OR_RETURN(auto upstream, app::ParseUpstream(text));
+    options.models.upstreams.push_back(std::move(upstream));
+  }
+  for (const std::string& text : flags.upstream_models) {
+    const size_t equals = text.find('=');
+    const auto named = std::ranges::find(options.models.upstreams, text.substr(0, equals),
+                                         &gateway::upstream::UpstreamOptions::model);
+    if (equals == std::string::npos || named == options.models.upstreams.end()) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "--upstream-model {}: write MODEL=NAME, MODEL being that of an --upstream", text);
+    }
+    named->upstream_model = text.substr(equals + 1);
   }
   return app::Serve(options, [](const app::ListenAddress& address) {
     fmt::print("listening on http://{}\n", app::FormatAddress(address));
@@ -129,6 +146,14 @@ void AddServeCommand(CLI::App* app, Action* action) {
   command
       ->add_option("--alias", flags->aliases,
                    "NAME=MODEL: let a model answer to another name; repeatable")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--upstream", flags->upstreams,
+                   "MODEL=BASE_URL: answer to MODEL through an OpenAI-compatible API; repeatable")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--upstream-model", flags->upstream_models,
+                   "MODEL=NAME: what that upstream calls the model, if not MODEL; repeatable")
       ->allow_extra_args(false);
   command
       ->add_option("--max-in-flight", flags->options.max_in_flight,

@@ -12,6 +12,7 @@
 #include "gateway/answer.h"
 #include "gateway/openai/error_table.h"
 #include "gateway/openai/json_text.h"
+#include "gateway/router/egress_policy.h"
 
 namespace tandem::gateway {
 namespace {
@@ -152,12 +153,16 @@ void Gateway::Chat(Call& call, bool lines) {
   call.headers.Set("x-tandem-tier", TierName(provider.tier()));
   call.headers.Set("x-tandem-model", provider.model());
   call.headers.Set("x-tandem-route-reason", resolved->reason);
-  if (parsed->generate.local_only && provider.tier() == Tier::kCloud) {
-    return SendFailure(call, {FailureCode::kPermissionDenied,
-                              fmt::format("'{}' is a cloud model and the request must stay on the "
-                                          "device; name a model that runs here",
-                                          parsed->model),
-                              "model"});
+  parsed->generate.request_id = call.request_id;
+  if (provider.tier() == Tier::kCloud) {
+    // What the key and the conversation demand comes with the strategy; the request's own demands
+    // are looked at here already.
+    auto permit = EgressPolicy::Permit(parsed->generate, Privacy::kAny, Mode::kPreferOnDevice);
+    if (!permit) {
+      permit.error().param = "model";
+      return SendFailure(call, permit.error());
+    }
+    parsed->generate.egress = *std::move(permit);
   }
   auto slot = InFlightSlot::TryTake(in_flight_, options_.max_in_flight);
   if (!slot) {
@@ -167,7 +172,6 @@ void Gateway::Chat(Call& call, bool lines) {
   }
 
   plan.request = std::move(parsed->generate);
-  plan.request.request_id = call.request_id;
   plan.form = lines            ? AnswerForm::kLines
               : parsed->stream ? AnswerForm::kChunks
                                : AnswerForm::kWhole;

@@ -391,9 +391,11 @@ TEST_F(GatewayTest, DrainingRefusesNewChatsAndFinishesRunningOnes) {
 TEST_F(GatewayTest, LocalOnlyRequestNeverReachesACloudModel) {
   const auto cloud = std::make_shared<FakeProvider>("big", Tier::kCloud);
   directory_.providers["demo"] = cloud;
-  for (const char* fields : {R"(,"force_local_inference":true)", R"(,"local_inference":true)"}) {
+  for (const char* fields : {R"(,"force_local_inference":true)", R"(,"local_inference":true)",
+                             R"(,"privacy":"on_device")", R"(,"privacy":"redacted")"}) {
     const auto response = Chat(fields);
     EXPECT_EQ(response->status(), 403);
+    EXPECT_EQ(ErrorField(*response, "code"), "privacy_refused");
     EXPECT_EQ(ErrorField(*response, "param"), "model");
   }
   EXPECT_TRUE(cloud->calls().empty());

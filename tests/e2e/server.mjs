@@ -15,15 +15,16 @@ export function run(args, options = {}) {
 }
 
 export class Server {
-  // `args` follow `tandem serve`. Resolves when the server prints the address it listens on.
-  static async start(args = []) {
+  // `args` follow `tandem serve`, `env` is added to the environment. Resolves when the server prints
+  // the address it listens on.
+  static async start(args = [], env = {}) {
     const server = new Server();
     server.dataDir = mkdtempSync(join(tmpdir(), 'tandem-e2e-'));
     server.key = run(['keys', 'create', 'e2e', '--data-dir', server.dataDir]).trim().split('\n').at(-1);
     server.process = spawn(
       tandem,
       ['serve', '--listen', '127.0.0.1:0', '--data-dir', server.dataDir, ...args],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } },
     );
     server.exited = new Promise((resolve) => {
       server.process.on('exit', (code, signal) => resolve({ code, signal }));

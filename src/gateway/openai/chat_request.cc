@@ -295,6 +295,12 @@ std::expected<void, Failure> ParseRouting(const ObjectReader& body, GenerateRequ
   TANDEM_ASSIGN_OR_RETURN(const auto quality_check, body.Bool("quality_check"));
   TANDEM_ASSIGN_OR_RETURN(const auto high_quality, body.Bool("require_high_quality"));
   TANDEM_ASSIGN_OR_RETURN(const auto memory, body.Bool("memory_optimized"));
+  TANDEM_ASSIGN_OR_RETURN(const auto privacy, body.String("privacy"));
+  if (privacy) {
+    const Result<Privacy> parsed = ParsePrivacy(*privacy);
+    if (!parsed) return Invalid("privacy", "is wrong: {}", parsed.error().message);
+    generate->privacy = *parsed;
+  }
   generate->local_only = force_local.value_or(false) || local.value_or(false);
   generate->quality_check = quality_check.value_or(false);
   generate->require_high_quality = high_quality.value_or(false);

@@ -393,5 +393,13 @@ TEST(ChatRequestTest, TenMegabytesAreReadAndSizeIsLimited) {
   EXPECT_EQ(MustFail(std::string(17'000'000, ' ')).code, FailureCode::kPayloadTooLarge);
 }
 
+TEST(ChatRequestTest, PrivacyIsOneOfItsNames) {
+  EXPECT_EQ(MustParse(Body("")).generate.privacy, Privacy::kAny);
+  EXPECT_EQ(MustParse(Body(R"(,"privacy":"on_device")")).generate.privacy, Privacy::kOnDevice);
+  const auto wrong = ParseChatRequest(Body(R"(,"privacy":"secret")"));
+  ASSERT_FALSE(wrong);
+  EXPECT_EQ(wrong.error().param, "privacy");
+}
+
 }  // namespace
 }  // namespace tandem::gateway::openai

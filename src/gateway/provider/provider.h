@@ -28,7 +28,9 @@
 #include <variant>
 #include <vector>
 
+#include "gateway/provider/egress_permit.h"
 #include "gateway/provider/failure.h"
+#include "gateway/provider/privacy.h"
 
 namespace tandem::gateway {
 
@@ -83,7 +85,10 @@ struct GenerateRequest {
   std::vector<std::string> stop;      // the answer ends before the first of these
   // Absent: no log probabilities. 0..20: the chosen token's and that many alternatives'.
   std::optional<int32_t> top_logprobs;
-  bool local_only = false;            // never leave the device: an error instead of a cloud call
+  bool local_only = false;          // never leave the device: an error instead of a cloud call
+  Privacy privacy = Privacy::kAny;  // the request's own; others may be stricter
+  // From the policy; a provider that is not on this device sends nothing without it.
+  std::optional<EgressPermit> egress = std::nullopt;
   bool quality_check = false;         // validate the text; degenerate text is a failure
   bool require_high_quality = false;  // use the best tier
   bool memory_optimized = false;      // prefer the smaller cache over speed

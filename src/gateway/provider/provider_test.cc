@@ -1,4 +1,5 @@
 #include "gateway/provider/provider.h"
+#include "gateway/provider/privacy.h"
 
 #include <gtest/gtest.h>
 
@@ -66,6 +67,16 @@ TEST(FakeProviderTest, CancelledCallStillEndsOnce) {
   provider.last_call()->Emit(Finished{.reason = FinishReason::kCancelled});
   EXPECT_EQ(reason, FinishReason::kCancelled);
   EXPECT_TRUE(provider.last_call()->done());
+}
+
+TEST(PrivacyTest, NamesRoundTripAndStricterIsLarger) {
+  for (const Privacy privacy : {Privacy::kAny, Privacy::kRedacted, Privacy::kOnDevice}) {
+    EXPECT_EQ(ParsePrivacy(PrivacyName(privacy)).value(), privacy);
+  }
+  EXPECT_LT(Privacy::kAny, Privacy::kRedacted);
+  EXPECT_LT(Privacy::kRedacted, Privacy::kOnDevice);
+  EXPECT_EQ(ParsePrivacy("secret").error().message,
+            "unknown privacy 'secret'; use one of any, redacted, on_device");
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 namespace tandem::gateway {
 namespace {
 
-constexpr std::array<std::string_view, 3> kPrivacyNames = {"any", "redacted", "on_device"};
 constexpr std::array<std::string_view, 4> kModeNames = {"PREFER_ON_DEVICE", "ONLY_ON_DEVICE",
                                                         "PREFER_IN_CLOUD", "ONLY_IN_CLOUD"};
 constexpr std::array<std::string_view, kTaskClassCount> kTaskClassNames = {
@@ -37,15 +36,9 @@ bool HasTarget(const Strategy& strategy, std::string_view id) {
 
 }  // namespace
 
-std::string_view PrivacyName(Privacy privacy) {
-  return kPrivacyNames[static_cast<size_t>(privacy)];
-}
 std::string_view ModeName(Mode mode) { return kModeNames[static_cast<size_t>(mode)]; }
 std::string_view TaskClassName(TaskClass task) {
   return kTaskClassNames[static_cast<size_t>(task)];
-}
-Result<Privacy> ParsePrivacy(std::string_view name) {
-  return Parse<Privacy>(kPrivacyNames, name, "privacy");
 }
 Result<Mode> ParseMode(std::string_view name) { return Parse<Mode>(kModeNames, name, "mode"); }
 Result<TaskClass> ParseTaskClass(std::string_view name) {

@@ -9,13 +9,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "gateway/provider/privacy.h"
 #include "gateway/provider/provider.h"
 
 namespace tandem::gateway {
-
-// Where a conversation's text may go. Ordered: a larger value is stricter, and the strictest of
-// request, key, model and conversation wins.
-enum class Privacy { kAny, kRedacted, kOnDevice };
 
 // Firebase AI Logic's names.
 enum class Mode { kPreferOnDevice, kOnlyOnDevice, kPreferInCloud, kOnlyInCloud };
@@ -33,12 +30,10 @@ enum class TaskClass {
 };
 inline constexpr int kTaskClassCount = static_cast<int>(TaskClass::kGeneralConversation) + 1;
 
-// "any", "PREFER_ON_DEVICE", "math_reasoning": the names in configuration and on the wire. Parsers
+// "PREFER_ON_DEVICE", "math_reasoning": the names in configuration and on the wire. Parsers
 // give kInvalidArgument with the list of names.
-std::string_view PrivacyName(Privacy privacy);
 std::string_view ModeName(Mode mode);
 std::string_view TaskClassName(TaskClass task);
-Result<Privacy> ParsePrivacy(std::string_view name);
 Result<Mode> ParseMode(std::string_view name);
 Result<TaskClass> ParseTaskClass(std::string_view name);
 

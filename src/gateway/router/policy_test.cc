@@ -6,19 +6,17 @@ namespace tandem::gateway {
 namespace {
 
 TEST(PolicyTest, NamesRoundTripAndUnknownOnesListWhatThereIs) {
-  for (const auto privacy : {Privacy::kAny, Privacy::kRedacted, Privacy::kOnDevice}) {
-    EXPECT_EQ(ParsePrivacy(PrivacyName(privacy)).value(), privacy);
-  }
   for (int i = 0; i < kTaskClassCount; ++i) {
     const auto task = static_cast<TaskClass>(i);
     EXPECT_EQ(ParseTaskClass(TaskClassName(task)).value(), task);
   }
   EXPECT_EQ(ModeName(Mode::kOnlyOnDevice), "ONLY_ON_DEVICE");
   EXPECT_EQ(ParseMode("PREFER_IN_CLOUD").value(), Mode::kPreferInCloud);
-  const auto unknown = ParsePrivacy("secret");
+  const auto unknown = ParseMode("NEVER");
   ASSERT_FALSE(unknown);
   EXPECT_EQ(unknown.error().message,
-            "unknown privacy 'secret'; use one of any, redacted, on_device");
+            "unknown mode 'NEVER'; use one of PREFER_ON_DEVICE, ONLY_ON_DEVICE, PREFER_IN_CLOUD, "
+            "ONLY_IN_CLOUD");
 }
 
 Strategy Valid() {

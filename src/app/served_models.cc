@@ -1,4 +1,4 @@
-#include "app/model_directory.h"
+#include "app/served_models.h"
 
 #include <algorithm>
 #include <utility>
@@ -33,41 +33,67 @@ gateway::Tier TierOf(const std::filesystem::path& path) {
 
 }  // namespace
 
-Result<std::unique_ptr<LocalDirectory>> LocalDirectory::Create(const fleet::Fleet* fleet,
-                                                               EnginePool* pool,
-                                                               std::vector<Alias> aliases) {
-  for (const Alias& alias : aliases) {
+Result<std::unique_ptr<ServedModels>> ServedModels::Create(const fleet::Fleet* fleet,
+                                                           EnginePool* pool,
+                                                           net::HttpClient* client,
+                                                           const Clock* clock,
+                                                           const ServedModelsOptions& options) {
+  auto models = std::unique_ptr<ServedModels>(new ServedModels(fleet, pool, options.aliases));
+  for (const auto& upstream : options.upstreams) {
+    TANDEM_RETURN_IF_ERROR(gateway::upstream::Validate(upstream));
+    if (fleet->Resolve(upstream.model)) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "--upstream {0}={1}: '{0}' is installed here; give the upstream another name",
+                 upstream.model, upstream.base_url);
+    }
+    const bool added =
+        models->upstreams_
+            .emplace(upstream.model,
+                     std::make_shared<gateway::upstream::UpstreamProvider>(upstream, client, clock))
+            .second;
+    if (!added) {
+      return Err(ErrorCode::kInvalidArgument, "--upstream {}: there are two of that name",
+                 upstream.model);
+    }
+  }
+  for (const Alias& alias : options.aliases) {
     if (alias.name.empty() || alias.name == alias.model) {
       return Err(ErrorCode::kInvalidArgument,
                  "--alias {}={}: write NAME=MODEL, two different names", alias.name, alias.model);
     }
-    if (fleet->Resolve(alias.name)) {
+    if (fleet->Resolve(alias.name) || models->upstreams_.contains(alias.name)) {
       return Err(ErrorCode::kInvalidArgument,
-                 "--alias {}={}: '{}' is installed here and would be hidden; use another name",
+                 "--alias {}={}: '{}' is served here and would be hidden; use another name",
                  alias.name, alias.model, alias.name);
     }
+    if (models->upstreams_.contains(alias.model)) continue;
     if (auto target = fleet->Resolve(alias.model); !target) {
       return Wrap(std::move(target).error(), fmt::format("--alias {}={}", alias.name, alias.model));
     }
   }
-  return std::unique_ptr<LocalDirectory>(new LocalDirectory(fleet, pool, std::move(aliases)));
+  return models;
 }
 
-const Alias* LocalDirectory::FindAlias(std::string_view name) const {
+const Alias* ServedModels::FindAlias(std::string_view name) const {
   const auto found = std::ranges::find(aliases_, name, &Alias::name);
   return found == aliases_.end() ? nullptr : &*found;
 }
 
-std::expected<LocalDirectory::Resolution, gateway::Failure> LocalDirectory::Resolve(
+std::expected<ServedModels::Resolution, gateway::Failure> ServedModels::Resolve(
     std::string_view name) {
   const Alias* alias = FindAlias(name);
+  const std::string_view model = alias ? std::string_view(alias->model) : name;
+  const char* const reason = alias ? "alias" : "requested_model";
+  if (const auto upstream = upstreams_.find(model); upstream != upstreams_.end()) {
+    return Resolution{upstream->second, reason};
+  }
   // A path names a file of this machine, which is nothing that a client may ask for.
   if (alias == nullptr &&
       (name.find('/') != std::string_view::npos && !name.starts_with("hf.co/"))) {
     return std::unexpected(gateway::Failure{gateway::FailureCode::kModelNotFound,
                                             fmt::format("no model is called '{}'", name), "model"});
   }
-  auto resolved = fleet_->Resolve(alias ? std::string_view(alias->model) : name);
+  auto resolved = fleet_->Resolve(model);
   if (!resolved) return std::unexpected(ToFailure(std::move(resolved).error()));
   std::lock_guard lock(mutex_);
   auto& provider = providers_[resolved->path];
@@ -75,10 +101,10 @@ std::expected<LocalDirectory::Resolution, gateway::Failure> LocalDirectory::Reso
     provider = std::make_shared<LocalProvider>(resolved->name, TierOf(resolved->path),
                                                resolved->path, pool_);
   }
-  return Resolution{provider, alias ? "alias" : "requested_model"};
+  return Resolution{provider, reason};
 }
 
-std::vector<LocalDirectory::Model> LocalDirectory::List() {
+std::vector<ServedModels::Model> ServedModels::List() {
   std::vector<Model> models;
   const auto installed = fleet_->List();
   if (!installed) {
@@ -88,11 +114,14 @@ std::vector<LocalDirectory::Model> LocalDirectory::List() {
   for (const fleet::ModelInfo& model : *installed) {
     if (model.complete) models.push_back({.id = model.name, .created = model.installed_at_s});
   }
+  for (const auto& [name, provider] : upstreams_) {
+    models.push_back({.id = name, .owned_by = "upstream"});
+  }
   for (const Alias& alias : aliases_) models.push_back({.id = alias.name});
   return models;
 }
 
-Result<LocalDirectory::Memory> LocalDirectory::ReadMemory() {
+Result<ServedModels::Memory> ServedModels::ReadMemory() {
   TANDEM_ASSIGN_OR_RETURN(const os::MemoryStatus status, os::ReadMemoryStatus());
   const engine::MemoryFigures engines = pool_->memory();
   return Memory{.available_bytes = status.available_bytes,

@@ -1,4 +1,4 @@
-#include "app/model_directory.h"
+#include "app/served_models.h"
 
 #include <filesystem>
 #include <memory>
@@ -18,24 +18,34 @@ using testing::Contains;
 using testing::HasSubstr;
 
 // The demo model as a bundled one, and nothing else.
-class LocalDirectoryTest : public testing::Test {
+class ServedModelsTest : public testing::Test {
  protected:
-  LocalDirectoryTest() {
+  ServedModelsTest() {
     fleet_ = fleet::Fleet::Open(
                  {.models_dir = data_ / "models",
                   .bundled_dirs = {std::filesystem::path(TANDEM_SOURCE_DIR) / "models/demo"}})
                  .value();
   }
-  Result<std::unique_ptr<LocalDirectory>> Create(std::vector<Alias> aliases) {
-    return LocalDirectory::Create(fleet_.get(), &pool_, std::move(aliases));
+  Result<std::unique_ptr<ServedModels>> Create(
+      std::vector<Alias> aliases, std::vector<gateway::upstream::UpstreamOptions> upstreams = {}) {
+    return ServedModels::Create(fleet_.get(), &pool_, client_.get(), &clock_,
+                                {std::move(aliases), std::move(upstreams)});
+  }
+  static gateway::upstream::UpstreamOptions Upstream(std::string model, std::string url) {
+    gateway::upstream::UpstreamOptions options;
+    options.model = std::move(model);
+    options.base_url = std::move(url);
+    return options;
   }
 
   os::TempDir data_;
   std::unique_ptr<fleet::Fleet> fleet_;
+  RealClock clock_;
+  std::unique_ptr<net::HttpClient> client_ = net::HttpClient::Create({}).value();
   EnginePool pool_{{.engine = {.n_threads = 1, .context_tokens = 64}}};
 };
 
-TEST_F(LocalDirectoryTest, AnInstalledModelAndItsAliasShareOneProvider) {
+TEST_F(ServedModelsTest, AnInstalledModelAndItsAliasShareOneProvider) {
   const auto directory = Create({{"phi-4-mini", "demo"}});
   ASSERT_TRUE(directory) << directory.error().message;
   const auto demo = (*directory)->Resolve("demo");
@@ -47,7 +57,7 @@ TEST_F(LocalDirectoryTest, AnInstalledModelAndItsAliasShareOneProvider) {
   EXPECT_EQ(alias->reason, "alias");
 }
 
-TEST_F(LocalDirectoryTest, KnownButNotInstalledSaysHowToInstall) {
+TEST_F(ServedModelsTest, KnownButNotInstalledSaysHowToInstall) {
   const auto directory = Create({});
   ASSERT_TRUE(directory);
   const auto missing = (*directory)->Resolve("mimo-7b");
@@ -56,7 +66,7 @@ TEST_F(LocalDirectoryTest, KnownButNotInstalledSaysHowToInstall) {
   EXPECT_THAT(missing.error().message, HasSubstr("tandem pull mimo-7b"));
 }
 
-TEST_F(LocalDirectoryTest, UnknownNamesAndPathsAreNotFound) {
+TEST_F(ServedModelsTest, UnknownNamesAndPathsAreNotFound) {
   const auto directory = Create({});
   ASSERT_TRUE(directory);
   const std::string path = std::string(TANDEM_SOURCE_DIR) + "/models/demo/tandem-demo-q4_0.gguf";
@@ -68,7 +78,7 @@ TEST_F(LocalDirectoryTest, UnknownNamesAndPathsAreNotFound) {
   }
 }
 
-TEST_F(LocalDirectoryTest, TheListHasModelsAndAliases) {
+TEST_F(ServedModelsTest, TheListHasModelsAndAliases) {
   const auto directory = Create({{"phi-4-mini", "demo"}});
   ASSERT_TRUE(directory);
   std::vector<std::string> ids;
@@ -77,13 +87,35 @@ TEST_F(LocalDirectoryTest, TheListHasModelsAndAliases) {
   EXPECT_THAT(ids, Contains("phi-4-mini"));
 }
 
-TEST_F(LocalDirectoryTest, WrongAliasesAreRefusedWithTheOptionInTheMessage) {
+TEST_F(ServedModelsTest, WrongAliasesAreRefusedWithTheOptionInTheMessage) {
   EXPECT_THAT(Create({{"x", "x"}}).error().message, HasSubstr("--alias x=x"));
   EXPECT_THAT(Create({{"x", "no-such-model"}}).error().message, HasSubstr("--alias x=no-such"));
   EXPECT_THAT(Create({{"demo", "demo2"}}).error().message, HasSubstr("would be hidden"));
 }
 
-TEST_F(LocalDirectoryTest, MemoryShowsLoadedWeights) {
+TEST_F(ServedModelsTest, AnUpstreamAnswersToItsNameAndToAliases) {
+  const auto models = Create({{"smart", "deepseek-v3.2"}},
+                             {Upstream("deepseek-v3.2", "https://api.example.com/v1")});
+  ASSERT_TRUE(models) << models.error().message;
+  for (const char* name : {"deepseek-v3.2", "smart"}) {
+    const auto resolved = (*models)->Resolve(name);
+    ASSERT_TRUE(resolved) << name;
+    EXPECT_EQ(resolved->provider->tier(), gateway::Tier::kCloud);
+    EXPECT_EQ(resolved->provider->model(), "deepseek-v3.2");
+  }
+}
+
+TEST_F(ServedModelsTest, WrongUpstreamsAreRefused) {
+  EXPECT_THAT(Create({}, {Upstream("m", "http://api.example.com")}).error().message,
+              HasSubstr("in the clear"));
+  EXPECT_THAT(Create({}, {Upstream("demo", "https://a/v1")}).error().message,
+              HasSubstr("is installed here"));
+  EXPECT_THAT(
+      Create({}, {Upstream("m", "https://a/v1"), Upstream("m", "https://b/v1")}).error().message,
+      HasSubstr("two of that name"));
+}
+
+TEST_F(ServedModelsTest, MemoryShowsLoadedWeights) {
   const auto directory = Create({});
   ASSERT_TRUE(directory);
   EXPECT_EQ((*directory)->ReadMemory()->weights_bytes, 0u);

@@ -1,0 +1,248 @@
+#include "gateway/upstream/completion_reader.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+#include <boost/json.hpp>
+
+#include "base/utf8.h"
+
+namespace tandem::gateway::upstream {
+namespace {
+
+namespace json = boost::json;
+
+// Far beyond any answer; protects memory from an upstream gone wrong.
+constexpr size_t kMaxEventBytes = size_t{1} << 20;
+constexpr size_t kMaxWholeBytes = size_t{16} << 20;
+constexpr size_t kMaxCallBytes = size_t{1} << 20;
+constexpr int64_t kMaxCalls = 128;
+constexpr size_t kMaxQuotedBytes = 300;
+
+const json::object* ObjectAt(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  return value != nullptr ? value->if_object() : nullptr;
+}
+
+std::string_view StringAt(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  const json::string* text = value != nullptr ? value->if_string() : nullptr;
+  return text != nullptr ? std::string_view(*text) : std::string_view();
+}
+
+int64_t CountAt(const json::object& object, std::string_view name) {
+  const json::value* value = object.if_contains(name);
+  const int64_t count = value != nullptr && value->is_int64() ? value->get_int64() : 0;
+  return count > 0 ? count : 0;
+}
+
+Usage UsageFrom(const json::object& object) {
+  Usage usage{.prompt_tokens = CountAt(object, "prompt_tokens"),
+              .completion_tokens = CountAt(object, "completion_tokens"),
+              .cached_tokens = CountAt(object, "prompt_cache_hit_tokens")};  // DeepSeek's name
+  if (const json::object* details = ObjectAt(object, "prompt_tokens_details")) {
+    usage.cached_tokens = CountAt(*details, "cached_tokens");
+  }
+  return usage;
+}
+
+// `item` of choices[0].logprobs.content.
+std::optional<TokenLogprob> LogprobFrom(const json::value& item) {
+  const json::object* object = item.if_object();
+  if (object == nullptr) return std::nullopt;
+  const auto number = [](const json::object& from) {
+    const json::value* value = from.if_contains("logprob");
+    boost::system::error_code error;
+    const double logprob = value != nullptr ? value->to_number<double>(error) : 0.0;
+    return error ? 0.0F : static_cast<float>(logprob);
+  };
+  TokenLogprob token{.token = std::string(StringAt(*object, "token")), .logprob = number(*object)};
+  const json::value* top = object->if_contains("top_logprobs");
+  if (top != nullptr && top->is_array()) {
+    for (const json::value& alternative : top->get_array()) {
+      if (const json::object* one = alternative.if_object()) {
+        token.top.push_back({std::string(StringAt(*one, "token")), number(*one)});
+      }
+    }
+  }
+  return token;
+}
+
+std::string Quote(std::string_view text) { return utf8::Sanitize(text.substr(0, kMaxQuotedBytes)); }
+
+}  // namespace
+
+CompletionReader::CompletionReader(Form form, EventSink* sink)
+    : form_(form),
+      sink_(sink),
+      parser_([this](const net::SseEvent& event) { OnData(event.data); }, kMaxEventBytes) {}
+
+bool CompletionReader::Push(std::string_view bytes) {
+  if (ended_) return false;
+  if (form_ == Form::kWhole) {
+    if (whole_.size() + bytes.size() > kMaxWholeBytes) {
+      Fail(FailureCode::kUnavailable, "the upstream's answer is larger than any answer should be");
+      return false;
+    }
+    whole_ += bytes;
+    return true;
+  }
+  if (const Status status = parser_.Push(bytes); !status && !ended_) {
+    Fail(FailureCode::kUnavailable,
+         "the upstream's stream is malformed: " + status.error().message);
+  }
+  return !ended_;
+}
+
+void CompletionReader::End() {
+  if (ended_) return;
+  if (form_ == Form::kWhole) {
+    any_chunk_ = true;
+    OnObject(whole_);
+    if (ended_) return;
+  }
+  if (finish_reason_) return Finish();
+  Fail(FailureCode::kUnavailable, any_chunk_ ? "the upstream cut its answer before the end"
+                                             : "the upstream sent an empty answer");
+}
+
+void CompletionReader::OnData(std::string_view data) {
+  if (ended_ || data.empty()) return;
+  if (data == "[DONE]") {
+    End();
+    return;
+  }
+  any_chunk_ = true;
+  OnObject(data);
+}
+
+void CompletionReader::OnObject(std::string_view text) {
+  boost::system::error_code error;
+  json::parse_options options;
+  options.max_depth = 32;
+  const json::value value = json::parse(text, error, {}, options);
+  const json::object* object = error ? nullptr : value.if_object();
+  if (object == nullptr) {
+    return Fail(FailureCode::kUnavailable, "the upstream sent something that is not a JSON object");
+  }
+  if (const json::value* in_band = object->if_contains("error"); in_band && !in_band->is_null()) {
+    const json::object* details = in_band->if_object();
+    return Fail(FailureCode::kUnavailable,
+                fmt::format("the upstream failed: {}",
+                            details ? Quote(StringAt(*details, "message")) : "no reason given"));
+  }
+  if (const json::object* usage = ObjectAt(*object, "usage")) usage_ = UsageFrom(*usage);
+  const json::value* choices = object->if_contains("choices");
+  if (choices == nullptr || !choices->is_array()) {
+    return Fail(FailureCode::kUnavailable, "the upstream sent an answer without choices");
+  }
+  if (choices->get_array().empty()) return;  // the chunk that only carries usage
+  const json::object* choice = choices->get_array()[0].if_object();
+  const json::object* delta =
+      choice ? ObjectAt(*choice, form_ == Form::kStream ? "delta" : "message") : nullptr;
+  if (delta != nullptr) {
+    TextDelta piece{.text = std::string(StringAt(*delta, "content")), .logprobs = {}};
+    if (const json::object* logprobs = ObjectAt(*choice, "logprobs")) {
+      const json::value* content = logprobs->if_contains("content");
+      if (content != nullptr && content->is_array()) {
+        for (const json::value& item : content->get_array()) {
+          if (auto token = LogprobFrom(item)) piece.logprobs.push_back(std::move(*token));
+        }
+      }
+    }
+    if (!piece.text.empty() || !piece.logprobs.empty()) (*sink_)(std::move(piece));
+    const json::value* calls = delta->if_contains("tool_calls");
+    if (calls != nullptr && calls->is_array()) {
+      int64_t position = 0;
+      for (const json::value& item : calls->get_array()) {
+        const json::object* call = item.if_object();
+        if (call == nullptr) continue;
+        // A complete message has no index: its calls stand in order.
+        const json::value* index = call->if_contains("index");
+        const int64_t at = index && index->is_int64() ? index->get_int64() : position;
+        ++position;
+        if (at < 0 || at >= kMaxCalls) {
+          return Fail(FailureCode::kUnavailable, "the upstream numbers its function calls wrongly");
+        }
+        PartialCall& partial = calls_[at];
+        if (const json::object* function = ObjectAt(*call, "function")) {
+          partial.name += StringAt(*function, "name");
+          partial.arguments += StringAt(*function, "arguments");
+        }
+        if (partial.name.size() + partial.arguments.size() > kMaxCallBytes) {
+          return Fail(FailureCode::kUnavailable, "the upstream's function call is too large");
+        }
+      }
+    }
+  }
+  const std::string_view reason = choice ? StringAt(*choice, "finish_reason") : "";
+  if (reason.empty()) return;
+  if (reason == "insufficient_system_resource") {
+    return Fail(FailureCode::kUnavailable, "the upstream ran out of resources");
+  }
+  finish_reason_ = reason == "length"           ? FinishReason::kLength
+                   : reason == "content_filter" ? FinishReason::kContentFilter
+                                                : FinishReason::kStop;
+}
+
+void CompletionReader::FlushCalls() {
+  for (auto& [index, call] : calls_) {
+    boost::system::error_code error;
+    json::value arguments = json::parse(call.arguments.empty() ? "{}" : call.arguments, error);
+    // Arguments that are not JSON are the model's mistake; the application gets them as they are.
+    if (error) arguments = json::string(call.arguments);
+    const json::object object{{"name", call.name}, {"arguments", std::move(arguments)}};
+    (*sink_)(
+        TextDelta{.text = fmt::format("<tool_call>\n{}\n</tool_call>", json::serialize(object)),
+                  .logprobs = {}});
+  }
+  calls_.clear();
+}
+
+void CompletionReader::Finish() {
+  FlushCalls();
+  ended_ = true;
+  (*sink_)(Finished{.reason = *finish_reason_, .usage = usage_});
+}
+
+void CompletionReader::Fail(FailureCode code, std::string message) {
+  if (ended_) return;
+  ended_ = true;
+  (*sink_)(Failed{{code, std::move(message)}});
+}
+
+Failure FailureFromStatus(int status, std::string_view body, std::string_view upstream) {
+  std::string message;
+  boost::system::error_code error;
+  const json::value value = json::parse(body, error);
+  if (!error && value.is_object()) {
+    if (const json::object* details = ObjectAt(value.get_object(), "error")) {
+      message = Quote(StringAt(*details, "message"));
+    }
+  }
+  switch (status) {
+    case 400:
+    case 422:
+      return {FailureCode::kInvalidRequest,
+              fmt::format("{} refused the request: {}", upstream, message)};
+    case 413:
+      return {FailureCode::kPayloadTooLarge,
+              fmt::format("{} finds the request too large: {}", upstream, message)};
+    case 401:
+    case 403:
+      return {FailureCode::kUnavailable,
+              fmt::format("{} does not accept the key that it was configured with", upstream)};
+    case 402:
+      return {FailureCode::kUnavailable, fmt::format("the quota at {} is spent", upstream)};
+    case 404:
+      return {FailureCode::kUnavailable,
+              fmt::format("{} has no such model or path; check its configuration", upstream)};
+    case 429:
+      return {FailureCode::kRateLimited, fmt::format("{} asks to slow down", upstream)};
+    default:
+      return {FailureCode::kUnavailable,
+              fmt::format("{} answered with status {}", upstream, status)};
+  }
+}
+
+}  // namespace tandem::gateway::upstream

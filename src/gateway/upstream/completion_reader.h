@@ -1,0 +1,67 @@
+// An upstream's answer, from the bytes of an HTTP body to a provider's events.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gateway/provider/provider.h"
+#include "net/sse.h"
+
+namespace tandem::gateway::upstream {
+
+// Reads a stream of chat.completion.chunk events, or, from a server that does not stream, one
+// chat.completion object. Bytes are hostile: sizes are bounded and every shape is checked.
+//
+// What differs between upstreams and is understood from the bytes alone: comments as keep-alive and
+// empty lines (DeepSeek), reasoning_content (left out: it is not part of the answer), usage in its
+// own chunk or in the last one, a missing [DONE], an error object in the middle of the stream,
+// finish_reason insufficient_system_resource. Function calls arrive in fragments; each is passed on
+// whole, as text in the form that gateway/openai's reader of function calls knows.
+//
+// Thread: one.
+class CompletionReader {
+ public:
+  enum class Form { kStream, kWhole };
+  CompletionReader(Form form, EventSink* sink);
+
+  // False once the terminal event has been sent; what follows is of no interest.
+  bool Push(std::string_view bytes);
+
+  // The body ended. Sends the terminal event if none was sent: Finished where the answer was
+  // complete, else Failed.
+  void End();
+
+  bool ended() const { return ended_; }
+
+ private:
+  struct PartialCall {
+    std::string name;
+    std::string arguments;
+  };
+
+  void OnData(std::string_view data);
+  void OnObject(std::string_view text);
+  void FlushCalls();
+  void Finish();
+  void Fail(FailureCode code, std::string message);
+
+  const Form form_;
+  EventSink* const sink_;  // not owned
+  net::SseParser parser_;
+  std::string whole_;  // kWhole: the body so far
+  std::map<int64_t, PartialCall> calls_;
+  std::optional<FinishReason> finish_reason_;
+  Usage usage_;
+  bool any_chunk_ = false;
+  bool ended_ = false;
+};
+
+// The failure that an upstream's error status stands for. `body` may hold OpenAI's error object;
+// its message is passed on for the caller's own mistakes only (400, 413, 422), because others may
+// tell about our account.
+Failure FailureFromStatus(int status, std::string_view body, std::string_view upstream);
+
+}  // namespace tandem::gateway::upstream
