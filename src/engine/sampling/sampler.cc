@@ -16,9 +16,8 @@ namespace {
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// Most distributions that top_p cuts keep fewer than this; a flatter one is selected again, wider.
+// Most distributions that top_p cuts keep fewer than this; a flatter one is bisected.
 constexpr size_t kFirstTopPCandidates = 64;
-constexpr size_t kTopPGrowth = 16;
 
 // Unnormalised probability. Dividing, rather than multiplying by 1/t, keeps 0 / t == 0 exact.
 float Weight(float logit, float max, float temperature) {
@@ -183,15 +182,16 @@ void Sampler::SelectSurvivors(float max, SamplerScratch* scratch) const {
       for (float logit : logits) total += Weight(logit, max, temperature);
     }
     const double mass = options_.top_p * total;
-    size_t kept = CountUntil(weights, mass);
-    for (size_t k = kFirstTopPCandidates; kept == 0 && n_top_k == logits.size(); k *= kTopPGrowth) {
-      SelectTop(logits, k, &ids);
+    if (n_top_k == logits.size()) {
+      SelectTop(logits, kFirstTopPCandidates, &ids);
       fill_weights();
-      kept = CountUntil(weights, mass);
-      if (k >= logits.size()) break;
     }
-    // 0 only where rounding kept the sum of all of them below the mass.
-    if (kept > 0) ids.resize(kept);
+    if (const size_t kept = CountUntil(weights, mass); kept > 0) {
+      ids.resize(kept);
+    } else if (n_top_k == logits.size()) {
+      SelectMass(
+          logits, mass, [&](int32_t id) { return Weight(logits[id], max, temperature); }, &ids);
+    }  // else rounding kept the sum of all of them below the mass
   }
   if (options_.min_p > 0.0F) {
     std::erase_if(

@@ -56,5 +56,29 @@ TEST(TopCandidatesTest, MinusInfinityComesLast) {
   EXPECT_EQ(ids, (std::vector<int32_t>{3, 1, 0}));
 }
 
+TEST(TopCandidatesTest, MassIsReachedByTheFewestLargest) {
+  std::vector<float> values(200);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = static_cast<float>(static_cast<int>(UniformDraw(8, i) * 30));
+  }
+  // Weights are whole numbers, so that sums are exact in any order.
+  const auto weight = [&](int32_t id) { return values[id]; };
+  const std::vector<int32_t> sorted = FullSort(values, values.size());
+  double total = 0;
+  for (float value : values) total += value;
+  std::vector<int32_t> ids;
+  for (double mass = 0; mass <= total + 2; mass += 1) {
+    SelectMass(values, mass, weight, &ids);
+    size_t expected = 1;  // at least one, even for no mass
+    for (double sum = values[sorted[0]]; sum < mass && expected < sorted.size(); ++expected) {
+      sum += values[sorted[expected]];
+    }
+    std::ranges::sort(ids);
+    std::vector<int32_t> fewest(sorted.begin(), sorted.begin() + static_cast<ptrdiff_t>(expected));
+    std::ranges::sort(fewest);
+    ASSERT_EQ(ids, fewest) << "mass " << mass;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::sampling
