@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 #include <boost/json.hpp>
 
+#include "engine/gguf/file.h"
+#include "engine/gguf/writer.h"
 #include "engine/session/testing/recorder.h"
 #include "os/file.h"
 
@@ -276,6 +278,36 @@ TEST(EngineTest, OptionsOutOfRangeNameThemselves) {
     EXPECT_EQ(engine.error().code, ErrorCode::kInvalidArgument);
     EXPECT_EQ(engine.error().param, param);
   }
+}
+
+TEST(EngineTest, FileWithoutATokenizerScoresTokensAndSaysWhyItTakesNoText) {
+  const auto demo = gguf::File::Open(Demo());
+  ASSERT_TRUE(demo);
+  gguf::Writer writer;
+  for (const gguf::KeyValue& entry : (*demo)->metadata()) {
+    if (!entry.key.starts_with("tokenizer.")) writer.Copy(entry);
+  }
+  for (const gguf::Tensor& tensor : (*demo)->tensors()) {
+    writer.AddTensor(tensor.name, tensor.type, std::span(tensor.dims).first(tensor.n_dims),
+                     tensor.bytes());
+  }
+  const std::filesystem::path path =
+      std::filesystem::path(::testing::TempDir()) / "no_tokenizer.gguf";
+  ASSERT_TRUE(writer.Finish(path));
+  {
+    const auto engine = Engine::Load(path, SmallOptions());
+    ASSERT_TRUE(engine) << engine.error().message;
+    ASSERT_FALSE((*engine)->text());
+    Recorder recorder;
+    const auto id = (*engine)->Submit({.prompt = TokenPrompt{{1, 2, 3}}}, recorder.Sink());
+    ASSERT_FALSE(id);
+    EXPECT_EQ(id.error().message, (*engine)->text().error().message);
+    const auto with_tokenizer = LoadDemo();
+    const std::vector<int32_t> prompt = {1, 2, 3};
+    EXPECT_EQ((*engine)->GreedyContinuation(prompt, 5).value(),
+              with_tokenizer->GreedyContinuation(prompt, 5).value());
+  }
+  std::filesystem::remove(path);
 }
 
 // ---- text

@@ -145,6 +145,20 @@ TEST_F(SessionTest, HeldTextThatIsNoStopStringIsShownLater) {
   EXPECT_EQ(recorder_.token_ids(), Bytes("xabczab"));
 }
 
+TEST_F(SessionTest, TokensComeWithTheFirstPieceOfTheirTextAndNotBefore) {
+  Submission submission = Greedy("hi");
+  submission.stop = {"aab"};
+  auto session = Start(submission);
+  SayAll(*session, Bytes("aa"));
+  EXPECT_TRUE(recorder_.deltas().empty());
+  Say(*session, 'a');  // the first one is free: "aa" may still begin the stop string
+  EXPECT_EQ(recorder_.text(), "a");
+  EXPECT_THAT(recorder_.token_ids(), ElementsAre('a'));
+  ASSERT_TRUE(Say(*session, 'b'));
+  EXPECT_EQ(recorder_.text(), "a");
+  EXPECT_THAT(recorder_.token_ids(), ElementsAre('a'));
+}
+
 TEST_F(SessionTest, MaxTokensFinishesWithLengthAndShowsWhatWasHeld) {
   Submission submission = Greedy("hi");
   submission.max_tokens = 3;
