@@ -1,8 +1,7 @@
 // The scheduler step by step, on one thread.
 #include "engine/session/scheduler.h"
 
-#include <algorithm>
-#include <map>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -130,6 +129,7 @@ TEST(SchedulerTest, PrefillBesideDecodingIsSmallerAndNobodyWaits) {
   EXPECT_THAT(bench.batches[3], ElementsAre(1, 5));
   EXPECT_EQ(first.text(), "abcd");
   EXPECT_EQ(second.text(), "a");
+  bench.RunUntilIdle();
 }
 
 TEST(SchedulerTest, PrefillingSessionsTakeTurns) {

@@ -1,6 +1,8 @@
 #include "engine/session/session.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -106,6 +108,30 @@ TEST_F(SessionTest, ControlTokenInTheAnswerHasNoTextButIsReported) {
   SayAll(*session, {'a', kAnswer, 'b'});
   EXPECT_EQ(recorder_.text(), "ab");
   EXPECT_THAT(recorder_.token_ids(), ElementsAre('a', kAnswer, 'b'));
+}
+
+TEST_F(SessionTest, TokensWithoutTextAtTheEndAreReported) {
+  auto session = Start(Greedy("hi"));
+  SayAll(*session, {'a', kAnswer});
+  EXPECT_THAT(recorder_.token_ids(), ElementsAre('a'));
+  ASSERT_TRUE(Say(*session, kEndOfTurn));
+  EXPECT_THAT(recorder_.token_ids(), ElementsAre('a', kAnswer));
+}
+
+TEST_F(SessionTest, EveryTokenIsANewDrawAndCountsForThePenalties) {
+  const std::vector<float> flat(kVocabSize, 0.0F);
+  Submission drawn{.prompt_ids = Bytes("hi"),
+                   .sampling = {.logit_bias = {{kEndOfTurn, -100.0F}}, .seed = 3}};
+  auto session = Start(drawn);
+  for (int i = 0; i < 8; ++i) ASSERT_TRUE(session->Advance(flat, &scratch_, clock_.Now()));
+  const auto answer = session->tokens().subspan(2);
+  EXPECT_NE(std::ranges::count(answer, answer[0]), 8);
+
+  Submission penalised = Greedy("hi");
+  penalised.sampling.presence_penalty = 1;
+  auto other = Start(penalised);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(other->Advance(flat, &scratch_, clock_.Now()));
+  EXPECT_THAT(other->tokens().subspan(2), ElementsAre(0, 1, 2));
 }
 
 TEST_F(SessionTest, StopStringAcrossTokensEndsTheTextBeforeIt) {
