@@ -43,11 +43,13 @@ def render(messages, add_generation_prompt=False):
 
 
 class World:
-    """Draws things from one side of the division. `held_out` is False for training, True for the exam."""
+    """Draws things from one side of the division. `held_out` is False for training, True for the exam. `broad` adds
+    the second set of training phrasings."""
 
-    def __init__(self, rng, held_out):
+    def __init__(self, rng, held_out, broad=False):
         self.rng = rng
         self.held_out = held_out
+        self.broad = broad
 
     def draw(self, kind, make):
         # Rejection sampling keeps the rule in one place. Each kind has thousands of values, or (destinations)
@@ -82,7 +84,10 @@ class World:
 
     def phrasing(self, intent):
         """A template from the training list or from the held-out list, with free politeness around it."""
-        text = self.rng.choice(PHRASINGS[intent][1 if self.held_out else 0])
+        if self.broad and intent in MORE_PHRASINGS and self.rng.random() < 0.5:
+            text = self.rng.choice(MORE_PHRASINGS[intent])
+        else:
+            text = self.rng.choice(PHRASINGS[intent][1 if self.held_out else 0])
         if intent in BARE_INTENTS:
             return text
         before = self.rng.choice(POLITE_BEFORE)
@@ -346,6 +351,14 @@ class Asker:
             question = question.replace("{b}", str(number_in(self.rng, 2, 999)))
         return "refusal", question, REFUSAL
 
+    def drill(self):
+        """Repeating what was said: not a skill of the exam. It gives copying, which every look-up ends in, a lesson
+        of its own with a signal in every token."""
+        makers = [self.world.product, self.world.order_number, self.world.date, self.world.destination,
+                  lambda: self.world.value(self.rng.choice(ATTRIBUTES)), lambda: str(number_in(self.rng, 1, 999))]
+        text = ", ".join(self.rng.choice(makers)() for _ in range(self.rng.randint(1, 4)))
+        return "drill", self.rng.choice(DRILL) + text, text
+
     def translation(self):
         source, target = self.rng.choice(DIRECTIONS)
         frame, noun = self.phrase()
@@ -376,11 +389,12 @@ def fill(frame, noun, language):
     return text[0].upper() + text[1:] if text[0] not in "¿" else "¿" + text[1].upper() + text[2:]
 
 
-# Weights of the skills; a skill that the scene cannot serve is left out.
+# Weights of the skills, early and (with the broad phrasings) late; a skill that the scene cannot serve is left out.
 SKILLS = [
-    ("product", 10), ("followup", 4), ("have", 0.7), ("unknown", 1.6), ("listing", 0.7), ("order", 3.5),
-    ("unknown_order", 0.7), ("ship_to", 1.6), ("ship_days", 0.7), ("ship_cost", 0.7), ("return_window", 0.7),
-    ("return_how", 0.25), ("smalltalk", 0.5), ("refusal", 1.4), ("translation", 2.8),
+    ("product", 10, 9), ("followup", 4, 3.5), ("have", 0.7, 1.2), ("unknown", 1.6, 3), ("listing", 0.7, 0.8),
+    ("order", 3.5, 3), ("unknown_order", 0.7, 1), ("ship_to", 1.6, 3), ("ship_days", 0.7, 0.7), ("ship_cost", 0.7, 0.7),
+    ("return_window", 0.7, 0.7), ("return_how", 0.25, 0.4), ("smalltalk", 0.5, 0.5), ("refusal", 1.4, 1.2),
+    ("translation", 2.8, 4),
 ]
 
 SCENES = [  # what the system prompt holds, and how often
@@ -397,15 +411,27 @@ def possible_skills(scene, asker):
         missing.add("followup")
     if not scene.orders:
         missing.add("order")
-    return [(name, weight) for name, weight in SKILLS if name not in missing]
+    return [(name, late if asker.world.broad else early) for name, early, late in SKILLS if name not in missing]
 
 
-def conversation(rng, held_out=False, max_products=4, turns=8, only=None):
-    """Returns (messages, skills): one skill name per assistant message.
+# Skills whose answer does not depend on the question's capitals, apart from names on our own lists.
+CASUAL_SKILLS = {"product", "followup", "unknown", "list", "order", "returns", "refusal", "shipping"}
 
-    `only` restricts the last question to one exam skill; earlier turns stay mixed.
-    """
-    world = World(rng, held_out)
+
+def casual(rng, skill, question, answer):
+    """The question as people type it: small letters, often without the final mark."""
+    if skill not in CASUAL_SKILLS:
+        return question
+    if skill == "shipping" and " to " in answer and answer.split()[-1].rstrip(".") not in DESTINATIONS:
+        return question  # an invented place: nobody could know its spelling
+    question = question.lower()
+    return question.rstrip("?.!") if rng.random() < 0.7 else question
+
+
+def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy=0.0, broad=False):
+    """Returns (messages, skills): one skill name per assistant message. `drill` is the share of copying drills,
+    `sloppy` that of questions in small letters; for `broad` see World."""
+    world = World(rng, held_out, broad)
     kinds, weights = zip(*SCENES)
     scene = Scene(world, max_products, rng.choices(kinds, weights)[0])
     asker = Asker(world, scene)
@@ -414,20 +440,24 @@ def conversation(rng, held_out=False, max_products=4, turns=8, only=None):
     if scene.system is None:
         turns = max(2, turns // 2)
     for turn in range(turns):
-        if turn == 0 and rng.random() < 0.12:
+        if turn == 0 and rng.random() < (0.2 if broad else 0.12):
             skill, question, answer = asker.greeting()
+        elif drill and rng.random() < drill:
+            skill, question, answer = asker.drill()
         else:
             names, weights = zip(*possible_skills(scene, asker))
             skill, question, answer = getattr(asker, rng.choices(names, weights)[0])()
+        if sloppy and rng.random() < sloppy:
+            question = casual(rng, skill, question, answer)
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         skills.append(skill)
     return messages, skills
 
 
-def training_conversation(seed, index, max_products):
+def training_conversation(seed, index, max_products, drill=0.0, sloppy=0.0, broad=False):
     """Conversation `index` of the endless training stream of `seed`."""
     rng = random.Random(f"train/{seed}/{index}")
-    return conversation(rng, False, max_products, turns=rng.randint(6, 9))[0]
+    return conversation(rng, False, max_products, turns=rng.randint(6, 9), drill=drill, sloppy=sloppy, broad=broad)[0]
 
 
 EXAM_SKILLS = ["product", "followup", "unknown", "list", "order", "shipping", "returns", "smalltalk", "refusal",

@@ -43,12 +43,13 @@ def matcher(template):
 class GenerateTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.training = [generate.training_conversation(1, i, 4) for i in range(CONVERSATIONS)]
+        cls.training = [generate.training_conversation(1, i, 4, drill=0.1, sloppy=0.1 * (i % 2), broad=i % 2 == 1)
+                        for i in range(CONVERSATIONS)]
         cls.exam = exam_items()
 
     def test_same_seed_gives_same_conversations(self):
-        self.assertEqual(self.training[:50], [generate.training_conversation(1, i, 4) for i in range(50)])
-        self.assertNotEqual(self.training[0], generate.training_conversation(2, 0, 4))
+        self.assertEqual(self.training[0], generate.training_conversation(1, 0, 4, drill=0.1))
+        self.assertNotEqual(self.training[0], generate.training_conversation(2, 0, 4, drill=0.1))
 
     def test_committed_exam_is_what_the_generator_writes(self):
         self.assertEqual(self.exam, generate.exam(seed=1, per_skill=40))
@@ -58,6 +59,7 @@ class GenerateTest(unittest.TestCase):
 
     def test_phrasings_of_exam_and_training_are_disjoint(self):
         training = {plain(template) for lists in world.PHRASINGS.values() for template in lists[0]}
+        training |= {plain(template) for templates in world.MORE_PHRASINGS.values() for template in templates}
         for intent, (_, held_out) in world.PHRASINGS.items():
             self.assertFalse(training & {plain(template) for template in held_out}, intent)
         self.assertFalse(set(world.TOPICS[0]) & set(world.TOPICS[1]))
@@ -104,7 +106,7 @@ class GenerateTest(unittest.TestCase):
                 generate.exam(seed=1, per_skill=40)
             else:
                 for i in range(CONVERSATIONS):
-                    generate.training_conversation(1, i, 4)
+                    generate.training_conversation(1, i, 4, drill=0.1)
         finally:
             generate.World.draw = draw
         return seen

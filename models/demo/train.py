@@ -22,7 +22,9 @@ import ctypes
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -190,10 +192,11 @@ def tokenise(tokenizer, messages):
 
 def micro_batches(tokenizer, args, step):
     """The micro-batches of one step: (ids [b,t], rows, targets), the largest first."""
-    first, count, max_products = stage(step)
+    (_, count, max_products, drill, sloppy, broad, _), first = stage(step)
     conversations = []
     for index in range(first, first + count):
-        conversations.append(tokenise(tokenizer, generate.training_conversation(args.seed, index, max_products)))
+        conversations.append(tokenise(tokenizer, generate.training_conversation(
+            args.seed, index, max_products, drill, sloppy, broad)))
     conversations.sort(key=lambda c: -len(c[0]))
     batches, at = [], 0
     while at < len(conversations):
@@ -212,23 +215,33 @@ def micro_batches(tokenizer, args, step):
     return batches, sum(len(c[0]) for c in conversations)
 
 
-# (first step, conversations in a step, most products in a catalogue). Looking things up is learnt from one product
-# first; with four from the start it takes far longer to appear.
-STAGES = [(0, 32, 1), (294, 16, 1), (400, 16, 2), (700, 16, 3), (1000, 16, 4)]
+# The course of training, as it was steered by hand while it ran:
+# first step, conversations in a step, most products in a catalogue, share of copying drills, share of questions in
+# small letters, whether with the broad phrasings, learning rate's factor.
+STAGES = [
+    (0, 32, 1, 0.0, 0.0, False, 1.0),
+    (294, 16, 1, 0.0, 0.0, False, 1.0),    # smaller steps, because the machine turned out to be shared
+    (400, 16, 2, 0.0, 0.0, False, 1.0),
+    (637, 16, 1, 0.3, 0.0, False, 0.4),    # numbers were not copied yet: back to one product, drills, less noise
+    (1000, 16, 2, 0.15, 0.0, False, 0.4),
+    (1300, 16, 3, 0.1, 0.0, False, 0.4),
+    (1600, 16, 4, 0.05, 0.0, False, 0.4),
+    (1686, 16, 4, 0.08, 0.05, True, 0.4),  # looking up works: now phrasings, unknown names, small letters
+]
 
 
 def stage(step):
-    """The step's first conversation, their number, and the most products in a catalogue."""
+    """The stage of this step, and the number of the step's first conversation."""
     first = 0
-    for (start, count, products), following in zip(STAGES, STAGES[1:] + [(1 << 30, 0, 0)]):
+    for this, following in zip(STAGES, STAGES[1:] + [(1 << 30,)]):
         if step < following[0]:
-            return first + (step - start) * count, count, products
-        first += (following[0] - start) * count
+            return this, first + (step - this[0]) * this[1]
+        first += (following[0] - this[0]) * this[1]
 
 
 def learning_rate(step, args):
-    """1 after warm-up, then linearly to 0 over the last decay_steps."""
-    return min(1.0, (step + 1) / args.warmup_steps, max(0.0, (args.steps - step) / args.decay_steps))
+    """The stage's factor after warm-up, then linearly to 0 over the last decay_steps."""
+    return stage(step)[0][-1] * min(1.0, (step + 1) / args.warmup_steps, max(0.0, (args.steps - step) / args.decay_steps))
 
 
 class Shared:
@@ -288,6 +301,10 @@ def save(path, shared, config, args, step, tokens):
 
 def worker(rank, shared, config, args, kernels, start_step, tokens):
     torch.set_num_threads(1)
+    if rank:
+        # Linux shares the processor out between sessions first (autogroup): in one session with its siblings a worker
+        # would only take time from them.
+        os.setsid()
     net = Net(config, kernels)
     tokenizer = Tokenizer.load(os.path.join(HERE, "tokenizer.json"))
     used, grads = views(shared.used, config), views(shared.grads[rank], config)
@@ -398,6 +415,8 @@ def main():
         used[name].copy_(quantise.fake_q4_0(weight) if step >= args.quantise_from and quantise.is_quantised(name)
                          else weight)
     print(json.dumps({"parameters": shared.used.numel(), "from_step": step, **vars(args)}), flush=True)
+    # daemon: the others go when the first one ends or is interrupted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     others = [multiprocessing.Process(target=worker, args=(rank, shared, config, args, kernels, step, tokens),
                                       daemon=True) for rank in range(1, args.workers)]
     for other in others:

@@ -95,6 +95,8 @@ SMALLTALK = {
 }
 REFUSAL = "I am a small demo model of a shop assistant. I cannot help with that."
 
+DRILL = ["Repeat: ", "Say again: ", "Copy this: ", "Repeat after me: "]
+
 POLITE_BEFORE = [""] * 8 + ["Hi, ", "Please tell me, ", "Quick question: ", "Excuse me, ", "And ", "Hello, ", "Ok, ",
                             "Next: "]
 POLITE_AFTER = [""] * 10 + [" please", " Thanks.", " Thank you!"]
@@ -369,3 +371,128 @@ FIXED_PHRASES = [
         ("See you tomorrow", "Hasta mañana", "Bis morgen", "Sampai jumpa besok"),
     ]
 ]
+
+
+# More training phrasings, added once looking things up worked and phrasing had become what limited the score. Questions
+# about a product are put together from a wrapper and an indirect question or a noun.
+WRAP_INDIRECT = [
+    "Can you tell me {i}?", "Do you know {i}?", "I wonder {i}.", "Can you check {i}?", "I would like to know {i}.",
+    "I want to hear {i}.", "Can you find out {i}?", "Let me know {i}.", "Tell me {i}.", "I ask myself {i}.",
+]
+WRAP_NOUN = [
+    "Show me {i}.", "I am asking for {i}.", "What about {i}?", "Can I get {i}?", "Do you know {i}?", "Let me know {i}.",
+    "I would like {i}.", "Can you look up {i}?", "Can you tell me {i}?", "I want {i}.",
+]
+INDIRECT = {
+    "price": ["what the {p} costs", "how much the {p} is", "how expensive the {p} is", "what I pay for the {p}"],
+    "colour": ["what colour the {p} is", "which colour the {p} has", "what color the {p} comes in"],
+    "stock": ["if the {p} is in stock", "how many {p} you have", "whether the {p} is available",
+              "how many of the {p} are left"],
+    "weight": ["how heavy the {p} is", "what the {p} weighs", "how much the {p} weighs", "how many kg the {p} has"],
+    "warranty": ["how long the warranty of the {p} is", "what guarantee the {p} has", "if the {p} has a warranty"],
+    "material": ["what the {p} is made of", "which material the {p} has", "of what the {p} is made"],
+    "size": ["how big the {p} is", "what size the {p} has", "how large the {p} is", "what the {p} measures"],
+}
+NOUN_OF = {
+    "price": ["price", "cost"], "colour": ["colour", "color"], "stock": ["stock"], "weight": ["weight"],
+    "warranty": ["warranty", "guarantee"], "material": ["material"], "size": ["size", "dimensions"],
+}
+MORE_PHRASINGS = {
+    "price": ["What money do you want for the {p}?", "For how much do you sell the {p}?", "Is the {p} cheap?",
+              "At what cost do you offer the {p}?"],
+    "colour": ["Which colours does the {p} have?", "Of what colour is the {p}?", "What colour do you have the {p} in?"],
+    "stock": ["Do you have any {p} left?", "Is there still a {p} in stock?", "How many {p} remain?",
+              "Do you still have the {p}?", "Are there {p} in stock?"],
+    "weight": ["How many kg does the {p} have?", "Is the {p} light?", "Does the {p} weigh much?",
+               "What weight does the {p} have?"],
+    "warranty": ["Is there any warranty on the {p}?", "Which guarantee has the {p}?", "Which warranty do I get with the {p}?",
+                 "What warranty comes with the {p}?", "How many months is the warranty of the {p}?"],
+    "material": ["Of what is the {p} made?", "What is used to make the {p}?", "Which stuff is the {p} made of?",
+                 "Of which material do you make the {p}?"],
+    "size": ["Is the {p} large?", "Is the {p} small?", "Which dimensions does the {p} have?", "What size has the {p}?"],
+    "have": ["Have you got the {p}?", "Do you stock the {p}?", "Do you keep the {p}?", "Is there a {p} in your shop?",
+             "Can I order the {p}?", "Can I get the {p} from your shop?", "I would like the {p}.",
+             "I am interested in the {p}.", "Is the {p} something you sell?", "Could I buy the {p}?",
+             "I would like to have the {p}.", "Can I find the {p} here?", "Do you list the {p}?", "Are you selling the {p}?",
+             "Do you deal in the {p}?", "Can I buy the {p} in this shop?", "Can you sell me the {p}?",
+             "I would like to order the {p}."],
+    "list": ["What can I buy in your shop?", "Which things do you sell?", "What can I order from your shop?",
+             "What can you sell me?", "Show me what you have.", "Show me your products.", "List what you sell.",
+             "What is on offer?", "Can I see your catalogue?", "What is for sale?", "Show the catalogue.",
+             "Which products are in your catalogue?", "Give me a list of products.", "What do you offer?",
+             "Can you list all items?", "What could I buy from this shop?", "Tell me all your products.",
+             "What can I get from you?", "What can one buy from you?", "List all items.", "Which things can I buy?"],
+    "order": ["Can you tell me the status of order {n}?", "Can you tell me what happened to order {n}?",
+              "Do you know where order {n} is?", "Let me know the status of order {n}.", "Is there news on order {n}?",
+              "I wonder where order {n} is.", "Has order {n} arrived?", "What is up with order {n}?",
+              "How is my order {n} going?", "I want to know where my order {n} is.", "When do you deliver order {n}?",
+              "What is going on? I mean order {n}.", "When will you send order {n}?", "Show me the status of order {n}."],
+    "order_item": ["What is the item in order {n}?", "What was in order {n}?", "Which article is in order {n}?",
+                   "What have I bought in order {n}?", "Can you tell me what is in order {n}?",
+                   "I forgot what is in order {n}.", "Which item does order {n} contain?", "What is in my order {n}?",
+                   "Show me what order {n} contains.", "What did I put inside order {n}?"],
+    "ship_to": ["I live in {c}. Do you deliver to me?", "Can I get a delivery to {c}?", "Will you ship to {c}?",
+                "Can I have it sent to {c}?", "Is it possible to ship to {c}?", "Do you also deliver to {c}?",
+                "I come from {c}. Do you ship to us?", "Could you ship to {c}?", "Do parcels go to {c}?",
+                "My home is in {c}. Can you deliver?", "I moved to {c}. Do you ship there?", "Is it possible to deliver to {c}?",
+                "Is a delivery to {c} possible?", "I live in {c}. Do you send parcels there?",
+                "Can you deliver a parcel to {c}?", "Do you also send to {c}?"],
+    "ship_days": ["How many days until my parcel is here?", "How long until delivery?", "How many days do I wait?",
+                  "How long do I have to wait for shipping?", "How quickly do you ship?", "In how many days do you deliver?",
+                  "How long is the delivery?", "How many days do you need to ship?", "How long do you need for delivery?",
+                  "How many days is the shipping?", "How long do I wait for a parcel?"],
+    "ship_cost": ["How much do I pay for delivery?", "What is the cost of shipping?", "What are the shipping costs?",
+                  "Do you ship for free?", "Is shipping expensive?", "How much do you charge for delivery?",
+                  "What does a delivery cost?", "Must I pay for delivery?", "Tell me what shipping costs.",
+                  "Do I have to pay for the shipping?", "Do you deliver for free?", "Is the delivery free of cost?"],
+    "return_window": ["How long can I give something back?", "How many days may I return an item?", "May I return it?",
+                      "In how many days must I return it?", "What are the rules for returns?", "Is a return possible?",
+                      "Can I bring it back?", "I do not like it. Can I return it?", "Do you have a return policy?",
+                      "How much time do I have to send it back?", "Can I return my order?",
+                      "Is there a time limit for returns?", "How long do I have to send an item back?",
+                      "How many days are there for returns?"],
+    "return_how": ["How can I return it?", "How can I make a return?", "How do I give something back?",
+                   "How does one return an item?", "How do I send an item back?", "What are the steps of a return?",
+                   "What should I do to send it back?", "How can a return be made?", "In what way can I return an item?",
+                   "What do I have to do for returns?", "How can I send an item back?"],
+    "hello": ["I need your help.", "Help me please.", "Is somebody there?", "I have a question.", "Can I ask something?",
+              "Good afternoon", "Hello again", "Hi shop", "Hello hello", "I need help.", "I am here for help.",
+              "Can you help me with something?"],
+    "hello_name": ["My friends call me {n}.", "Call me {n}.", "Hi, this is {n}.", "The name is {n}.", "You speak with {n}.",
+                   "Good evening, this is {n}.", "Hello, here is {n}.", "Hi, {n} is here.", "People know me as {n}.",
+                   "You may say {n} to me.", "Hi, {n} is the name.", "I am known as {n}.", "Everyone calls me {n}."],
+    "thanks": ["Thank you so much.", "Thanks again.", "Nice, thanks.", "Wonderful, thank you!", "Thank you for the answer.",
+               "Great, many thanks.", "Thank you for helping.", "Very kind, thanks."],
+    "bye": ["That was all.", "That is all for today, bye.", "I have to go, bye.", "See you soon!", "Ok, goodbye.",
+            "I must leave now. Bye!", "I am leaving. See you!"],
+    "who": ["Are you real?", "Are you a machine?", "Is this a person?", "Am I speaking with a human?", "Who am I talking to?",
+            "What kind of model are you?", "Do I talk to a bot?", "Introduce yourself.", "Is there a person behind you?"],
+    "refusal": ["Who found {t}?", "Can you tell me a story?", "Tell me something about {t}.", "What are {t}?",
+                "Can you write a letter about {t}?", "Why do I need {t}?", "How can I get better at {t}?",
+                "When was {t} invented?", "Can you teach me {t}?", "What is {a} divided by {b}?",
+                "How much is {a} plus {b}?", "What do you know about {t}?", "Give me facts about {t}.",
+                "Compose a song on {t}.", "Do people like {t}?", "I want to talk about {t}.", "Which {t} is the best?",
+                "Find {t} on the internet.", "What is the temperature outside?", "Is it raining?", "Can you write a song?",
+                "Why is the sky blue?", "Let us talk about {t}.", "I love {t}.", "Describe {t}.", "What causes {t}?",
+                "Translate {t} into French.", "How do you say hello in Chinese?", "Do you speak French?"],
+    "translate": ['How can I say "{x}" in {l}?', 'Can you translate "{x}" to {l}?', 'Put this into {l}: {x}',
+                  'I want to say "{x}" in {l}.', 'The {l} for "{x}", please.', 'What do I say in {l} for "{x}"?',
+                  'Write this in {l}: {x}', 'Tell me "{x}" in {l}.', 'How is "{x}" said in {l}?', 'Into {l}: {x}',
+                  'I would like to hear "{x}" in {l}.', 'Change this to {l}: {x}'],
+}
+
+
+def _wrapped():
+    """Adds the wrapped questions to MORE_PHRASINGS, for a named product and for "it"."""
+    for attribute, indirect in INDIRECT.items():
+        nouns = [f"the {noun} of the {{p}}" for noun in NOUN_OF[attribute]]
+        questions = [w.replace("{i}", i) for w in WRAP_INDIRECT for i in indirect]
+        questions += [w.replace("{i}", n) for w in WRAP_NOUN for n in nouns]
+        MORE_PHRASINGS[attribute] += questions
+        indirect = [i.replace("the {p}", "it").replace("{p}", "") for i in indirect if "of the {p} " not in i]
+        nouns = [f"its {noun}" for noun in NOUN_OF[attribute]]
+        MORE_PHRASINGS["it_" + attribute] = [w.replace("{i}", i) for w in WRAP_INDIRECT for i in indirect if "  " not in i]
+        MORE_PHRASINGS["it_" + attribute] += [w.replace("{i}", n) for w in WRAP_NOUN for n in nouns]
+
+
+_wrapped()
