@@ -43,13 +43,14 @@ def render(messages, add_generation_prompt=False):
 
 
 class World:
-    """Draws things from one side of the division. `held_out` is False for training, True for the exam. `broad` adds
-    the second set of training phrasings."""
+    """Draws things from one side of the division. `held_out` is False for training, True for the exam. `level` is
+    how far training has come: from 1 with the second set of phrasings, from 2 with more kinds of invented names and
+    more questions whose answer is no."""
 
-    def __init__(self, rng, held_out, broad=False):
+    def __init__(self, rng, held_out, level=0):
         self.rng = rng
         self.held_out = held_out
-        self.broad = broad
+        self.level = level
 
     def draw(self, kind, make):
         # Rejection sampling keeps the rule in one place. Each kind has thousands of values, or (destinations)
@@ -74,17 +75,17 @@ class World:
     def destination(self):
         if not self.held_out and self.rng.random() < 0.3:
             # Invented places teach copying a name letter by letter, so that an unknown country works too.
-            return self.draw("destination", lambda: invented_name(self.rng))
+            return self.draw("destination", lambda: invented_name(self.rng, self.level))
         return self.draw("destination", lambda: self.rng.choice(DESTINATIONS))
 
     def person(self):
         if self.held_out or self.rng.random() < 0.3:
             return self.draw("person", lambda: self.rng.choice(PEOPLE))
-        return self.draw("person", lambda: invented_name(self.rng))
+        return self.draw("person", lambda: invented_name(self.rng, self.level))
 
     def phrasing(self, intent):
         """A template from the training list or from the held-out list, with free politeness around it."""
-        if self.broad and intent in MORE_PHRASINGS and self.rng.random() < 0.5:
+        if self.level and intent in MORE_PHRASINGS and self.rng.random() < 0.5:
             text = self.rng.choice(MORE_PHRASINGS[intent])
         else:
             text = self.rng.choice(PHRASINGS[intent][1 if self.held_out else 0])
@@ -99,7 +100,14 @@ class World:
         return before + text + ("" if after == " please" else after)
 
 
-def invented_name(rng):
+def invented_name(rng, level=0):
+    if level >= 2 and rng.random() < 0.6:
+        # Two halves of real words: tokens that syllables never give, and that an unknown country may consist of.
+        while True:
+            first, second = rng.choice(SPLICED), rng.choice(SPLICED)
+            name = first[:rng.randint(1, len(first))] + second[rng.randint(0, len(second) - 1):]
+            if 4 <= len(name) <= 10:
+                return name.capitalize()
     return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 4))).capitalize()
 
 
@@ -108,6 +116,8 @@ def number_in(rng, low, high):
     digits = rng.randint(len(str(low)), len(str(high)))
     return rng.randint(max(low, 10 ** (digits - 1)), min(high, 10 ** digits - 1))
 
+
+SPLICED = PEOPLE + TOPICS[0] + NOUNS + [d for d in DESTINATIONS if not pick_side("destination", d)]
 
 VALUE_MAKERS = {
     "price": lambda r: f"${number_in(r, 1, 999)}.{r.choice(['00', '50', '90', '95', '99', f'{r.randint(0, 99):02d}'])}",
@@ -389,7 +399,7 @@ def fill(frame, noun, language):
     return text[0].upper() + text[1:] if text[0] not in "¿" else "¿" + text[1].upper() + text[2:]
 
 
-# Weights of the skills, early and (with the broad phrasings) late; a skill that the scene cannot serve is left out.
+# Weights of the skills, at level 0 and later; a skill that the scene cannot serve is left out.
 SKILLS = [
     ("product", 10, 9), ("followup", 4, 3.5), ("have", 0.7, 1.2), ("unknown", 1.6, 3), ("listing", 0.7, 0.8),
     ("order", 3.5, 3), ("unknown_order", 0.7, 1), ("ship_to", 1.6, 3), ("ship_days", 0.7, 0.7), ("ship_cost", 0.7, 0.7),
@@ -411,7 +421,13 @@ def possible_skills(scene, asker):
         missing.add("followup")
     if not scene.orders:
         missing.add("order")
-    return [(name, late if asker.world.broad else early) for name, early, late in SKILLS if name not in missing]
+    level = asker.world.level
+    weights = {name: late if level else early for name, early, late in SKILLS if name not in missing}
+    if level >= 2 and scene.ships_to:
+        weights["ship_to"] *= 2.5
+    if level >= 2 and scene.products:
+        weights["unknown"] *= 1.5
+    return list(weights.items())
 
 
 # Skills whose answer does not depend on the question's capitals, apart from names on our own lists.
@@ -428,10 +444,10 @@ def casual(rng, skill, question, answer):
     return question.rstrip("?.!") if rng.random() < 0.7 else question
 
 
-def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy=0.0, broad=False):
+def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy=0.0, level=0):
     """Returns (messages, skills): one skill name per assistant message. `drill` is the share of copying drills,
-    `sloppy` that of questions in small letters; for `broad` see World."""
-    world = World(rng, held_out, broad)
+    `sloppy` that of questions in small letters; for `level` see World."""
+    world = World(rng, held_out, level)
     kinds, weights = zip(*SCENES)
     scene = Scene(world, max_products, rng.choices(kinds, weights)[0])
     asker = Asker(world, scene)
@@ -440,7 +456,7 @@ def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy
     if scene.system is None:
         turns = max(2, turns // 2)
     for turn in range(turns):
-        if turn == 0 and rng.random() < (0.2 if broad else 0.12):
+        if turn == 0 and rng.random() < (0.2 if level else 0.12):
             skill, question, answer = asker.greeting()
         elif drill and rng.random() < drill:
             skill, question, answer = asker.drill()
@@ -454,10 +470,10 @@ def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy
     return messages, skills
 
 
-def training_conversation(seed, index, max_products, drill=0.0, sloppy=0.0, broad=False):
+def training_conversation(seed, index, max_products, drill=0.0, sloppy=0.0, level=0):
     """Conversation `index` of the endless training stream of `seed`."""
     rng = random.Random(f"train/{seed}/{index}")
-    return conversation(rng, False, max_products, turns=rng.randint(6, 9), drill=drill, sloppy=sloppy, broad=broad)[0]
+    return conversation(rng, False, max_products, turns=rng.randint(6, 9), drill=drill, sloppy=sloppy, level=level)[0]
 
 
 EXAM_SKILLS = ["product", "followup", "unknown", "list", "order", "shipping", "returns", "smalltalk", "refusal",
