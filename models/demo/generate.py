@@ -45,7 +45,7 @@ def render(messages, add_generation_prompt=False):
 class World:
     """Draws things from one side of the division. `held_out` is False for training, True for the exam. `level` is
     how far training has come: from 1 with the second set of phrasings, from 2 with more kinds of invented names and
-    more questions whose answer is no."""
+    more questions whose answer is no, from 3 with conversations that do nothing but look things up."""
 
     def __init__(self, rng, held_out, level=0):
         self.rng = rng
@@ -152,9 +152,10 @@ DEFAULT_POLICY = {"days": "5", "cost": "$4.50", "window": "30"}
 class Scene:
     """What one system prompt says, and the text that says it."""
 
-    def __init__(self, world, max_products, kind):
+    def __init__(self, world, max_products, kind, min_products=1, listed=0.75):
         rng = self.rng = world.rng
         self.world = world
+        self.dense = min_products > 1
         self.products = {}      # name -> {attribute: value}
         self.orders = {}        # number -> (status, date, product)
         self.ships_to = None    # list of destinations, or None: anywhere
@@ -164,7 +165,7 @@ class Scene:
             self.system = None
             return
         if "catalogue" in kind:
-            self.draw_products(rng.randint(1, max_products))
+            self.draw_products(rng.randint(min_products, max_products), listed)
             sections.append(self.catalogue_text())
         if "orders" in kind:
             for _ in range(rng.randint(1, max(2, min(3, max_products)))):
@@ -178,7 +179,7 @@ class Scene:
         rng.shuffle(sections)
         self.system = "\n".join(([intro] if intro else []) + sections)
 
-    def draw_products(self, count):
+    def draw_products(self, count, listed_share):
         rng = self.rng
         used = set()
         while len(self.products) < count:
@@ -188,7 +189,7 @@ class Scene:
             if words & used and rng.random() < 0.8 or name in self.products:
                 continue
             used |= words
-            listed = [a for a in ATTRIBUTES if rng.random() < 0.75] or [rng.choice(ATTRIBUTES)]
+            listed = [a for a in ATTRIBUTES if rng.random() < listed_share] or [rng.choice(ATTRIBUTES)]
             rng.shuffle(listed)
             self.products[name] = {
                 a: "0" if a == "stock" and rng.random() < 0.25 else self.world.value(a) for a in listed
@@ -247,6 +248,7 @@ class Asker:
         self.world = world
         self.rng = world.rng
         self.scene = scene
+        self.asked = set()
         self.topic = None  # the product that "it" means: the last one the assistant named as ours
 
     def about(self, name, attribute, followup=False):
@@ -273,6 +275,15 @@ class Asker:
         listed = self.rng.random() < 0.92 or len(facts) == len(ATTRIBUTES)
         attribute = self.rng.choice([a for a in ATTRIBUTES if (a in facts) == listed])
         return ("followup", *self.about(self.topic, attribute, followup=True))
+
+    def lookup(self):
+        """A listed fact that was not asked for yet: nothing in the history gives it away."""
+        left = [(name, a) for name, facts in self.scene.products.items() for a in facts if (name, a) not in self.asked]
+        if not left:
+            return self.product()
+        fact = self.rng.choice(left)
+        self.asked.add(fact)
+        return ("product", *self.about(*fact))
 
     def have(self):
         name = self.rng.choice(list(self.scene.products))
@@ -413,6 +424,12 @@ SCENES = [  # what the system prompt holds, and how often
 ]
 
 
+# In conversations of look-ups only. Telling four products apart is the hardest thing to learn here, and a mixed
+# conversation hardly asks for it: half of its product questions can be answered from an earlier answer.
+DENSE_SKILLS = [("lookup", 10), ("followup", 1.5), ("unknown", 1.5), ("listing", 0.4), ("order", 3), ("unknown_order", 0.5)]
+DENSE_SHARE = 0.6
+
+
 def possible_skills(scene, asker):
     missing = set()
     if not scene.products:
@@ -420,8 +437,10 @@ def possible_skills(scene, asker):
     if asker.topic is None:
         missing.add("followup")
     if not scene.orders:
-        missing.add("order")
+        missing |= {"order", "unknown_order"} if scene.dense else {"order"}
     level = asker.world.level
+    if scene.dense:
+        return [(name, weight) for name, weight in DENSE_SKILLS if name not in missing]
     weights = {name: late if level else early for name, early, late in SKILLS if name not in missing}
     if level >= 2 and scene.ships_to:
         weights["ship_to"] *= 2.5
@@ -449,7 +468,11 @@ def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy
     `sloppy` that of questions in small letters; for `level` see World."""
     world = World(rng, held_out, level)
     kinds, weights = zip(*SCENES)
-    scene = Scene(world, max_products, rng.choices(kinds, weights)[0])
+    if level >= 3 and rng.random() < DENSE_SHARE:
+        scene = Scene(world, max_products, rng.choice(["catalogue"] * 3 + ["catalogue+orders"]), min_products=2, listed=0.5)
+        turns += 3
+    else:
+        scene = Scene(world, max_products, rng.choices(kinds, weights)[0])
     asker = Asker(world, scene)
     messages = [] if scene.system is None else [{"role": "system", "content": scene.system}]
     skills = []

@@ -11,8 +11,7 @@ Built around what a small model on a busy machine needs:
   mask is needed beyond the causal one, and little is padding.
 - loss on the assistant's answers only, and logits computed only there.
 - Muon (orthogonalised momentum) for the matrices, Adam for the embedding and the norms.
-- a learning rate that is constant after warm-up and falls linearly to zero at the end, so that how long to train can
-  be decided while it runs.
+- a learning rate that falls linearly to zero at the end, which is worth more than many steps at a constant one.
 - in the last part, quantisation-aware training: the linear weights are rounded to Q4_0 in every forward pass and the
   gradient goes straight through, so that the int4 file answers like the F16 one.
 """
@@ -192,7 +191,7 @@ def tokenise(tokenizer, messages):
 
 def micro_batches(tokenizer, args, step):
     """The micro-batches of one step: (ids [b,t], rows, targets), the largest first."""
-    (_, count, max_products, drill, sloppy, level, _), first = stage(step)
+    (_, count, max_products, drill, sloppy, level), first = stage(step)
     conversations = []
     for index in range(first, first + count):
         conversations.append(tokenise(tokenizer, generate.training_conversation(
@@ -217,18 +216,22 @@ def micro_batches(tokenizer, args, step):
 
 # The course of training, as it was steered by hand while it ran:
 # first step, conversations in a step, most products in a catalogue, share of copying drills, share of questions in
-# small letters, level (see generate.World), learning rate's factor.
+# small letters, level (see generate.World).
 STAGES = [
-    (0, 32, 1, 0.0, 0.0, 0, 1.0),
-    (294, 16, 1, 0.0, 0.0, 0, 1.0),    # smaller steps, because the machine turned out to be shared
-    (400, 16, 2, 0.0, 0.0, 0, 1.0),
-    (637, 16, 1, 0.3, 0.0, 0, 0.4),    # numbers were not copied yet: back to one product, drills, less noise
-    (1000, 16, 2, 0.15, 0.0, 0, 0.4),
-    (1300, 16, 3, 0.1, 0.0, 0, 0.4),
-    (1600, 16, 4, 0.05, 0.0, 0, 0.4),
-    (1686, 16, 4, 0.08, 0.05, 1, 0.4),  # looking up works: now phrasings, unknown names, small letters
-    (2084, 16, 4, 0.08, 0.05, 2, 0.4),  # unknown countries were misspelt, and "no" was said too rarely
+    (0, 32, 1, 0.0, 0.0, 0),
+    (294, 16, 1, 0.0, 0.0, 0),    # smaller steps, because the machine turned out to be shared
+    (400, 16, 2, 0.0, 0.0, 0),
+    (637, 16, 1, 0.3, 0.0, 0),    # numbers were not copied yet: back to one product, drills, less noise
+    (1000, 16, 2, 0.15, 0.0, 0),
+    (1300, 16, 3, 0.1, 0.0, 0),
+    (1600, 16, 4, 0.05, 0.0, 0),
+    (1686, 16, 4, 0.08, 0.05, 1),  # looking up works: now phrasings, unknown names, small letters
+    (2084, 16, 4, 0.08, 0.05, 2),  # unknown countries were misspelt, and "no" was said too rarely
+    (3084, 16, 4, 0.03, 0.05, 3),  # products were mixed up, everything else was good: mostly look-ups
 ]
+
+# Learning rate's factor at these steps, linear between them.
+RATES = [(0, 0.0), (60, 1.0), (636, 1.0), (637, 0.4), (2100, 0.4), (3084, 0.249), (3084 + 1, 0.4), (3500, 0.4), (4900, 0.0)]
 
 
 def stage(step):
@@ -240,9 +243,8 @@ def stage(step):
         first += (following[0] - this[0]) * this[1]
 
 
-def learning_rate(step, args):
-    """The stage's factor after warm-up, then linearly to 0 over the last decay_steps."""
-    return stage(step)[0][-1] * min(1.0, (step + 1) / args.warmup_steps, max(0.0, (args.steps - step) / args.decay_steps))
+def learning_rate(step):
+    return float(np.interp(step + 1, *zip(*RATES)))
 
 
 class Shared:
@@ -264,7 +266,7 @@ def update(names, shared, config, args, step):
         shared.state["weights"], shared.state["first"], shared.state["second"], shared.state["average"], shared.used))
     grads = [views(g, config) for g in shared.grads]
     scale = 1.0 / max(1.0, float(shared.figures[:, 1].sum()))
-    lr = learning_rate(step, args)
+    lr = learning_rate(step)
     for name in names:
         g = grads[0][name]
         for other in grads[1:]:
@@ -346,7 +348,7 @@ def worker(rank, shared, config, args, kernels, start_step, tokens):
             print(json.dumps({"step": step + 1, "tokens": tokens, "loss": round(np.mean([w[0] for w in window]), 4),
                               "token_accuracy": round(np.mean([w[1] for w in window]), 4),
                               "tokens_per_s": int(seen / (time.time() - began)),
-                              "lr": round(learning_rate(step, args), 3)}), flush=True)
+                              "lr": round(learning_rate(step), 3)}), flush=True)
             window, seen, began = [], 0, time.time()
         if args.run and (time.time() - last_save > args.save_every or step + 1 == args.steps):
             save(os.path.join(args.run, "checkpoint.pt"), shared, config, args, step + 1, tokens)
@@ -380,10 +382,8 @@ def main():
     parser.add_argument("--check", action="store_true", help="verify the gradients and stop")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4700)
-    parser.add_argument("--warmup-steps", type=int, default=60)
-    parser.add_argument("--decay-steps", type=int, default=2600, help="the last steps, with a falling learning rate")
-    parser.add_argument("--quantise-from", type=int, default=3900, help="first step with Q4_0 weights")
+    parser.add_argument("--steps", type=int, default=4900)
+    parser.add_argument("--quantise-from", type=int, default=4200, help="first step with Q4_0 weights")
     parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adam-lr", type=float, default=0.004)
