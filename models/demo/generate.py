@@ -45,7 +45,8 @@ def render(messages, add_generation_prompt=False):
 class World:
     """Draws things from one side of the division. `held_out` is False for training, True for the exam. `level` is
     how far training has come: from 1 with the second set of phrasings, from 2 with more kinds of invented names and
-    more questions whose answer is no, from 3 with conversations that do nothing but look things up."""
+    more questions whose answer is no, from 3 with conversations that do nothing but look things up, from 4 with
+    fewer of them, and those with more orders and lists."""
 
     def __init__(self, rng, held_out, level=0):
         self.rng = rng
@@ -426,8 +427,12 @@ SCENES = [  # what the system prompt holds, and how often
 
 # In conversations of look-ups only. Telling four products apart is the hardest thing to learn here, and a mixed
 # conversation hardly asks for it: half of its product questions can be answered from an earlier answer.
-DENSE_SKILLS = [("lookup", 10), ("followup", 1.5), ("unknown", 1.5), ("listing", 0.4), ("order", 3), ("unknown_order", 0.5)]
-DENSE_SHARE = 0.6
+DENSE_SKILLS = [  # weights at level 3 and later
+    ("lookup", 10, 10), ("followup", 1.5, 1.5), ("unknown", 1.5, 1.5), ("listing", 0.4, 1.4), ("order", 3, 4),
+    ("unknown_order", 0.5, 1),
+]
+DENSE_SHARE = {3: 0.6, 4: 0.5}
+DENSE_SCENES = {3: ["catalogue"] * 3 + ["catalogue+orders"], 4: ["catalogue", "catalogue+orders"]}
 
 
 def possible_skills(scene, asker):
@@ -440,7 +445,7 @@ def possible_skills(scene, asker):
         missing |= {"order", "unknown_order"} if scene.dense else {"order"}
     level = asker.world.level
     if scene.dense:
-        return [(name, weight) for name, weight in DENSE_SKILLS if name not in missing]
+        return [(name, late if level >= 4 else early) for name, early, late in DENSE_SKILLS if name not in missing]
     weights = {name: late if level else early for name, early, late in SKILLS if name not in missing}
     if level >= 2 and scene.ships_to:
         weights["ship_to"] *= 2.5
@@ -468,8 +473,8 @@ def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy
     `sloppy` that of questions in small letters; for `level` see World."""
     world = World(rng, held_out, level)
     kinds, weights = zip(*SCENES)
-    if level >= 3 and rng.random() < DENSE_SHARE:
-        scene = Scene(world, max_products, rng.choice(["catalogue"] * 3 + ["catalogue+orders"]), min_products=2, listed=0.5)
+    if level >= 3 and rng.random() < DENSE_SHARE[level]:
+        scene = Scene(world, max_products, rng.choice(DENSE_SCENES[level]), min_products=2, listed=0.5)
         turns += 3
     else:
         scene = Scene(world, max_products, rng.choices(kinds, weights)[0])
