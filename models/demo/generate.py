@@ -46,7 +46,7 @@ class World:
     """Draws things from one side of the division. `held_out` is False for training, True for the exam. `level` is
     how far training has come: from 1 with the second set of phrasings, from 2 with more kinds of invented names and
     more questions whose answer is no, from 3 with conversations that do nothing but look things up, from 4 with
-    fewer of them, and those with more orders and lists."""
+    fewer of them, and those with more orders and lists, from 5 with more invented places and facts that are missing."""
 
     def __init__(self, rng, held_out, level=0):
         self.rng = rng
@@ -74,7 +74,7 @@ class World:
         return self.draw("date", lambda: f"{self.rng.randint(1, 28)} {self.rng.choice(MONTHS)}")
 
     def destination(self):
-        if not self.held_out and self.rng.random() < 0.3:
+        if not self.held_out and self.rng.random() < (0.6 if self.level >= 5 else 0.3):
             # Invented places teach copying a name letter by letter, so that an unknown country works too.
             return self.draw("destination", lambda: invented_name(self.rng, self.level))
         return self.draw("destination", lambda: self.rng.choice(DESTINATIONS))
@@ -105,7 +105,7 @@ def invented_name(rng, level=0):
     if level >= 2 and rng.random() < 0.6:
         # Two halves of real words: tokens that syllables never give, and that an unknown country may consist of.
         while True:
-            first, second = rng.choice(SPLICED), rng.choice(SPLICED)
+            first, second = rng.choice(SPLICED_PLACES if level >= 5 else SPLICED), rng.choice(SPLICED)
             name = first[:rng.randint(1, len(first))] + second[rng.randint(0, len(second) - 1):]
             if 4 <= len(name) <= 10:
                 return name.capitalize()
@@ -119,6 +119,9 @@ def number_in(rng, low, high):
 
 
 SPLICED = PEOPLE + TOPICS[0] + NOUNS + [d for d in DESTINATIONS if not pick_side("destination", d)]
+
+# "German" starts translations as well as Germany; names that begin like a language teach to tell them apart.
+SPLICED_PLACES = SPLICED + [d for d in DESTINATIONS if not pick_side("destination", d)] + list(LANGUAGES.values()) * 4
 
 VALUE_MAKERS = {
     "price": lambda r: f"${number_in(r, 1, 999)}.{r.choice(['00', '50', '90', '95', '99', f'{r.randint(0, 99):02d}'])}",
@@ -267,13 +270,13 @@ class Asker:
     def product(self):
         name = self.rng.choice(list(self.scene.products))
         facts = self.scene.products[name]
-        listed = self.rng.random() < 0.92 or len(facts) == len(ATTRIBUTES)
+        listed = self.rng.random() < (0.92 if self.world.level < 5 else 0.85) or len(facts) == len(ATTRIBUTES)
         attribute = self.rng.choice([a for a in ATTRIBUTES if (a in facts) == listed])
         return ("product", *self.about(name, attribute))
 
     def followup(self):
         facts = self.scene.products[self.topic]
-        listed = self.rng.random() < 0.92 or len(facts) == len(ATTRIBUTES)
+        listed = self.rng.random() < (0.92 if self.world.level < 5 else 0.85) or len(facts) == len(ATTRIBUTES)
         attribute = self.rng.choice([a for a in ATTRIBUTES if (a in facts) == listed])
         return ("followup", *self.about(self.topic, attribute, followup=True))
 
@@ -431,8 +434,8 @@ DENSE_SKILLS = [  # weights at level 3 and later
     ("lookup", 10, 10), ("followup", 1.5, 1.5), ("unknown", 1.5, 1.5), ("listing", 0.4, 1.4), ("order", 3, 4),
     ("unknown_order", 0.5, 1),
 ]
-DENSE_SHARE = {3: 0.6, 4: 0.5}
-DENSE_SCENES = {3: ["catalogue"] * 3 + ["catalogue+orders"], 4: ["catalogue", "catalogue+orders"]}
+DENSE_SHARE = {3: 0.6, 4: 0.5, 5: 0.5}
+DENSE_SCENES = {3: ["catalogue"] * 3 + ["catalogue+orders"], 4: ["catalogue", "catalogue+orders"], 5: ["catalogue", "catalogue+orders"]}
 
 
 def possible_skills(scene, asker):
@@ -448,7 +451,7 @@ def possible_skills(scene, asker):
         return [(name, late if level >= 4 else early) for name, early, late in DENSE_SKILLS if name not in missing]
     weights = {name: late if level else early for name, early, late in SKILLS if name not in missing}
     if level >= 2 and scene.ships_to:
-        weights["ship_to"] *= 2.5
+        weights["ship_to"] *= 2.5 if level < 5 else 4
     if level >= 2 and scene.products:
         weights["unknown"] *= 1.5
     return list(weights.items())
