@@ -68,8 +68,8 @@ def main():
     parser.add_argument("--model", default="demo", help="the model's name at the server")
     parser.add_argument("--exam", default=os.path.join(HERE, "exam.jsonl"))
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth question, for a quick look")
-    parser.add_argument("--min-overall", type=float, default=95.0, help="per cent")
-    parser.add_argument("--min-skill", type=float, default=85.0, help="per cent")
+    parser.add_argument("--min-overall", type=float, default=0.95, help="share of all answers")
+    parser.add_argument("--min-skill", type=float, default=0.85, help="share in each skill")
     parser.add_argument("--wrong", action="store_true", help="print the wrong answers")
     args = parser.parse_args()
     ask = ask_gguf(args.gguf) if args.gguf else ask_server(args.base_url, args.key, args.model)
@@ -82,12 +82,12 @@ def main():
         right[item["skill"]] += answer == item["answer"]
         if args.wrong and answer != item["answer"]:
             print(f"{item['id']}: {item['messages'][-1]['content']}\n  expected {item['answer']}\n  got      {answer}")
-    shares = {skill: 100 * right[skill] / asked[skill] for skill in asked}
-    overall = 100 * sum(right.values()) / sum(asked.values())
+    shares = {skill: right[skill] / asked[skill] for skill in asked}
+    overall = sum(right.values()) / sum(asked.values())
     print(f"{'skill':<14}{'asked':>6}{'right':>7}{'%':>8}")
     for skill in sorted(asked):
-        print(f"{skill:<14}{asked[skill]:>6}{right[skill]:>7}{shares[skill]:>8.1f}")
-    print(f"{'overall':<14}{sum(asked.values()):>6}{sum(right.values()):>7}{overall:>8.1f}")
+        print(f"{skill:<14}{asked[skill]:>6}{right[skill]:>7}{100 * shares[skill]:>8.1f}")
+    print(f"{'overall':<14}{sum(asked.values()):>6}{sum(right.values()):>7}{100 * overall:>8.1f}")
     return 1 if overall < args.min_overall or min(shares.values()) < args.min_skill else 0
 
 
