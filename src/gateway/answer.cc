@@ -49,8 +49,11 @@ Answer::Answer(AnswerPlan plan, std::shared_ptr<Provider> provider,
       slot_(std::move(slot)) {
   openai::StreamOptions options{plan_.include_usage, wants_logprobs_, std::nullopt};
   if (plan_.include_route) options.route = plan_.route;
-  if (plan_.form == AnswerForm::kChunks) stream_ = NewChunkStream(plan_.head, std::move(options));
-  if (plan_.form == AnswerForm::kLines) stream_ = NewLineStream(plan_.head, std::move(options));
+  if (plan_.form == AnswerForm::kChunks) {
+    stream_ = NewChunkStream(plan_.head, std::move(options));
+  } else if (plan_.form == AnswerForm::kLines) {
+    stream_ = NewLineStream(plan_.head, std::move(options));
+  }
 }
 
 void Answer::Run(AnswerPlan plan, const std::shared_ptr<Provider>& provider,
@@ -122,12 +125,12 @@ void Answer::OnFinished(Finished finished) {
 
 void Answer::Deliver(std::vector<openai::ToolCallEvent> events) {
   for (openai::ToolCallEvent& event : events) {
-    if (auto* text = std::get_if<std::string>(&event)) DeliverText(std::move(*text));
+    if (auto* text = std::get_if<std::string>(&event)) DeliverText(*text);
     if (auto* call = std::get_if<ToolCall>(&event)) DeliverCall(std::move(*call));
   }
 }
 
-void Answer::DeliverText(std::string text) {
+void Answer::DeliverText(std::string_view text) {
   if (stream_ == nullptr || quality_check_) text_ += text;
   if (stream_ == nullptr) return;
   Send(stream_->Text(text, logprobs_), false);

@@ -71,7 +71,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void OnText(TextDelta delta);
   void OnFinished(Finished finished);
   void Deliver(std::vector<openai::ToolCallEvent> events);
-  void DeliverText(std::string text);
+  void DeliverText(std::string_view text);
   void DeliverCall(ToolCall call);
   void Complete(const Finished& finished);
   void Fail(const Failure& failure);
