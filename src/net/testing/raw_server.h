@@ -2,6 +2,7 @@
 // never.
 #pragma once
 
+#include <csignal>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -60,6 +61,12 @@ class RawServer {
       const int fd = ::accept(listener_, nullptr, nullptr);
       if (fd < 0) return;
       connections_.emplace_back([this, fd, number] {
+        // OpenSSL writes without MSG_NOSIGNAL; only here, so that a signal that our own code raises
+        // is still seen.
+        sigset_t pipe;
+        sigemptyset(&pipe);
+        sigaddset(&pipe, SIGPIPE);
+        pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
         RawPeer peer(fd);
         peer.before_close = [this](int closing) {
           std::lock_guard lock(mutex_);
