@@ -39,8 +39,8 @@ engine::Engine* EnginePool::Lease::operator->() const {
   return slot_->engine.get();
 }
 
-EnginePool::EnginePool(EnginePoolOptions options, Loader loader)
-    : options_(std::move(options)),
+EnginePool::EnginePool(const EnginePoolOptions& options, Loader loader)
+    : options_(options),
       loader_(loader ? std::move(loader) : Loader(engine::Engine::Load)),
       limit_bytes_(LimitOrMachine(options_.engine.memory_limit_bytes)),
       jobs_(options_.max_waiting_loads),
@@ -71,6 +71,7 @@ void EnginePool::Acquire(const std::filesystem::path& path, Ready ready) {
   lock.unlock();
   Job job{path, std::move(ready)};
   if (!jobs_.TryPush(std::move(job))) {
+    // NOLINTNEXTLINE(bugprone-use-after-move): a refused item is untouched
     job.ready(Err(ErrorCode::kResourceExhausted,
                   "too many requests wait for a model to be loaded; try again later"));
   }

@@ -51,7 +51,7 @@ class EnginePool {
   using Loader = std::function<Result<std::unique_ptr<engine::Engine>>(
       const std::filesystem::path&, const engine::EngineOptions&)>;
 
-  explicit EnginePool(EnginePoolOptions options, Loader loader = nullptr);
+  explicit EnginePool(const EnginePoolOptions& options, Loader loader = nullptr);
   // Loads what still waits, then destroys the engines, which ends their submissions. A lease may
   // live on, but must not be used any more.
   ~EnginePool();

@@ -165,7 +165,7 @@ Status Serve(const ServeOptions& options,
   });
   const bool finished = server->Drain(options.drain_timeout);
   if (!finished) log::Warning("some answers were cut: they ran longer than the drain timeout");
-  pthread_kill(impatience.native_handle(), SIGTERM);
+  pthread_kill(impatience.native_handle(), SIGINT);
   impatience.join();
   // Ends what still generates while everything that its last events touch is there.
   client.reset();
