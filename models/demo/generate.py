@@ -46,7 +46,8 @@ class World:
     """Draws things from one side of the division. `held_out` is False for training, True for the exam. `level` is
     how far training has come: from 1 with the second set of phrasings, from 2 with more kinds of invented names and
     more questions whose answer is no, from 3 with conversations that do nothing but look things up, from 4 with
-    fewer of them, and those with more orders and lists, from 5 with more invented places and facts that are missing."""
+    fewer of them, and those with more orders and lists, from 5 with more invented places and facts that are missing,
+    from 6 with conversations about where the shop ships."""
 
     def __init__(self, rng, held_out, level=0):
         self.rng = rng
@@ -106,6 +107,8 @@ def invented_name(rng, level=0):
         # Two halves of real words: tokens that syllables never give, and that an unknown country may consist of.
         while True:
             first, second = rng.choice(SPLICED_PLACES if level >= 5 else SPLICED), rng.choice(SPLICED)
+            if level >= 6 and rng.random() < 0.15:
+                return rng.choice(list(LANGUAGES.values())) + second[rng.randint(0, len(second) - 1):]
             name = first[:rng.randint(1, len(first))] + second[rng.randint(0, len(second) - 1):]
             if 4 <= len(name) <= 10:
                 return name.capitalize()
@@ -160,6 +163,7 @@ class Scene:
         rng = self.rng = world.rng
         self.world = world
         self.dense = min_products > 1
+        self.shipping = False
         self.products = {}      # name -> {attribute: value}
         self.orders = {}        # number -> (status, date, product)
         self.ships_to = None    # list of destinations, or None: anywhere
@@ -434,8 +438,14 @@ DENSE_SKILLS = [  # weights at level 3 and later
     ("lookup", 10, 10), ("followup", 1.5, 1.5), ("unknown", 1.5, 1.5), ("listing", 0.4, 1.4), ("order", 3, 4),
     ("unknown_order", 0.5, 1),
 ]
-DENSE_SHARE = {3: 0.6, 4: 0.5, 5: 0.5}
-DENSE_SCENES = {3: ["catalogue"] * 3 + ["catalogue+orders"], 4: ["catalogue", "catalogue+orders"], 5: ["catalogue", "catalogue+orders"]}
+SHIPPING_SKILLS = [
+    ("ship_to", 10), ("order", 3), ("unknown_order", 0.5), ("ship_days", 0.5), ("ship_cost", 0.5), ("return_window", 0.5),
+    ("translation", 1.5), ("refusal", 0.5),
+]
+SHIPPING_SHARE = 0.45
+DENSE_SHARE = {3: 0.6, 4: 0.5, 5: 0.5, 6: 0.5}
+DENSE_SCENES = {3: ["catalogue"] * 3 + ["catalogue+orders"], 4: ["catalogue", "catalogue+orders"], 5: ["catalogue", "catalogue+orders"],
+                6: ["catalogue", "catalogue+orders"]}
 
 
 def possible_skills(scene, asker):
@@ -447,6 +457,8 @@ def possible_skills(scene, asker):
     if not scene.orders:
         missing |= {"order", "unknown_order"} if scene.dense else {"order"}
     level = asker.world.level
+    if scene.shipping:
+        return [(name, weight) for name, weight in SHIPPING_SKILLS if name not in missing]
     if scene.dense:
         return [(name, late if level >= 4 else early) for name, early, late in DENSE_SKILLS if name not in missing]
     weights = {name: late if level else early for name, early, late in SKILLS if name not in missing}
@@ -476,7 +488,10 @@ def conversation(rng, held_out=False, max_products=4, turns=8, drill=0.0, sloppy
     `sloppy` that of questions in small letters; for `level` see World."""
     world = World(rng, held_out, level)
     kinds, weights = zip(*SCENES)
-    if level >= 3 and rng.random() < DENSE_SHARE[level]:
+    if level >= 6 and rng.random() < SHIPPING_SHARE:
+        scene = Scene(world, max_products, rng.choice(["policy", "orders+policy"]))
+        scene.shipping = scene.ships_to is not None
+    elif level >= 3 and rng.random() < DENSE_SHARE[level]:
         scene = Scene(world, max_products, rng.choice(DENSE_SCENES[level]), min_products=2, listed=0.5)
         turns += 3
     else:

@@ -43,7 +43,7 @@ def matcher(template):
 class GenerateTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.training = [generate.training_conversation(1, i, 4, drill=0.1, sloppy=0.1 * (i % 2), level=i % 6)
+        cls.training = [generate.training_conversation(1, i, 4, drill=0.1, sloppy=0.1 * (i % 2), level=i % 7)
                         for i in range(CONVERSATIONS)]
         cls.exam = exam_items()
 
@@ -106,7 +106,7 @@ class GenerateTest(unittest.TestCase):
                 generate.exam(seed=1, per_skill=40)
             else:
                 for i in range(CONVERSATIONS):
-                    generate.training_conversation(1, i, 4, drill=0.1, level=i % 6)
+                    generate.training_conversation(1, i, 4, drill=0.1, level=i % 7)
         finally:
             generate.World.draw = draw
         return seen

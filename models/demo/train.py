@@ -230,10 +230,12 @@ STAGES = [
     (3084, 16, 4, 0.03, 0.05, 3),  # products were mixed up, everything else was good: mostly look-ups
     (3443, 16, 4, 0.03, 0.05, 4),  # telling them apart was learnt within 250 steps; lists and orders had suffered
     (3831, 16, 4, 0.03, 0.05, 5),  # the last misses: unknown countries, and facts that are not listed
+    (4250, 16, 4, 0.03, 0.05, 6),  # a last round for the destinations: listed ones were refused and the reverse
 ]
 
 # Learning rate's factor at these steps, linear between them.
-RATES = [(0, 0.0), (60, 1.0), (636, 1.0), (637, 0.4), (2100, 0.4), (3084, 0.249), (3085, 0.4), (3443, 0.4), (4250, 0.0)]
+RATES = [(0, 0.0), (60, 1.0), (636, 1.0), (637, 0.4), (2100, 0.4), (3084, 0.249), (3085, 0.4), (3443, 0.4), (4250, 0.0), (4251, 0.15), (4290, 0.15),
+         (4450, 0.0)]
 
 
 def stage(step):
@@ -384,7 +386,7 @@ def main():
     parser.add_argument("--check", action="store_true", help="verify the gradients and stop")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4250)
+    parser.add_argument("--steps", type=int, default=4450)
     parser.add_argument("--quantise-from", type=int, default=3900, help="first step with Q4_0 weights")
     parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--muon-lr", type=float, default=0.02)
