@@ -1,10 +1,12 @@
 #include "cli/command.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdio>
 #include <utility>
 
 #include <fmt/format.h>
@@ -86,22 +88,23 @@ std::string FormatByteSize(uint64_t bytes) {
                                   : fmt::format("{:.0f} {}", value, kUnits[unit]);
 }
 
-void PrintTable(const std::vector<std::string>& header,
-                const std::vector<std::vector<std::string>>& rows) {
+Status PrintTable(const std::vector<std::string>& header,
+                  const std::vector<std::vector<std::string>>& rows) {
   std::vector<size_t> widths;
   for (const std::string& cell : header) widths.push_back(cell.size());
   for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
   }
-  const auto print = [&](const std::vector<std::string>& row) {
-    std::string line;
+  std::string text;
+  const auto add = [&](const std::vector<std::string>& row) {
     for (size_t i = 0; i < row.size(); ++i) {
-      line += i + 1 == row.size() ? row[i] : fmt::format("{:<{}}  ", row[i], widths[i]);
+      text += i + 1 == row.size() ? row[i] : fmt::format("{:<{}}  ", row[i], widths[i]);
     }
-    fmt::print("{}\n", line);
+    text += '\n';
   };
-  print(header);
-  for (const auto& row : rows) print(row);
+  add(header);
+  for (const auto& row : rows) add(row);
+  return Print(text);
 }
 
 Status Print(std::string_view text) {
@@ -109,6 +112,20 @@ Status Print(std::string_view text) {
     return ErrnoError(errno, "writing to standard output");
   }
   return {};
+}
+
+void PrintError(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void ReserveStandardDescriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    // The lower ones are open by now, so that open() hands out this one.
+    if (::fcntl(fd, F_GETFD) < 0 && errno == EBADF) {
+      ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+    }
+  }
 }
 
 Result<std::string> ReadStandardInput() {

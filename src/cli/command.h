@@ -39,12 +39,19 @@ Result<uint64_t> ParseByteSize(std::string_view text);
 // "1.0 GB", "23 kB": for people.
 std::string FormatByteSize(uint64_t bytes);
 
-// Left-aligned columns with a header, to standard output.
-void PrintTable(const std::vector<std::string>& header,
-                const std::vector<std::vector<std::string>>& rows);
+// Opens 0, 1 and 2 where the caller closed them, so that no model, database or socket gets their
+// numbers and then our messages. Reading the first and writing the others fails, as it would have.
+void ReserveStandardDescriptors();
 
 // Writes to standard output and reports when that failed (a closed pipe, a full disk).
 Status Print(std::string_view text);
+
+// Left-aligned columns with a header, to standard output. Errors: those of Print.
+Status PrintTable(const std::vector<std::string>& header,
+                  const std::vector<std::vector<std::string>>& rows);
+
+// Writes to standard error. Where that fails nobody can be told, and the command goes on.
+void PrintError(std::string_view text);
 
 // Everything on standard input. Errors: kIo, kResourceExhausted above 256 MiB.
 Result<std::string> ReadStandardInput();

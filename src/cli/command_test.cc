@@ -1,5 +1,10 @@
 #include "cli/command.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+
 #include <gtest/gtest.h>
 
 namespace tandem::cli {
@@ -22,6 +27,38 @@ TEST(CommandTest, SizesAreShownShort) {
   EXPECT_EQ(FormatByteSize(2'400'000'000), "2.4 GB");
   EXPECT_EQ(FormatByteSize(999'999), "1.0 MB");
   EXPECT_EQ(FormatByteSize(23'400), "23 kB");
+}
+
+// Points a standard stream at a full disk for as long as it lives.
+class FullDisk {
+ public:
+  explicit FullDisk(FILE* stream) : stream_(stream), kept_(::dup(::fileno(stream))) {
+    std::fflush(stream_);
+    const int full = ::open("/dev/full", O_WRONLY);
+    ::dup2(full, ::fileno(stream_));
+    ::close(full);
+  }
+  ~FullDisk() {
+    std::fflush(stream_);
+    std::clearerr(stream_);
+    ::dup2(kept_, ::fileno(stream_));
+    ::close(kept_);
+  }
+
+ private:
+  FILE* stream_;
+  int kept_;
+};
+
+TEST(CommandTest, AFullDiskUnderStandardOutputIsAnError) {
+  const FullDisk full(stdout);
+  EXPECT_FALSE(Print("x\n"));
+  EXPECT_FALSE(PrintTable({"NAME", "SIZE"}, {{"demo", "1 MB"}}));
+}
+
+TEST(CommandTest, AFullDiskUnderStandardErrorEndsNothing) {
+  const FullDisk full(stderr);
+  EXPECT_NO_THROW(PrintError("x\n"));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include <csignal>
-#include <cstdio>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <CLI/CLI.hpp>
@@ -12,7 +12,23 @@
 namespace tandem::cli {
 namespace {
 
+// CLI11's message, or the word that was not understood where a command is missing, which its own
+// message leaves out.
+std::string UsageMessage(const CLI::App* app, const CLI::Error& error) {
+  const CLI::App* last = app;
+  while (!last->get_subcommands().empty()) last = last->get_subcommands().back();
+  const std::vector<std::string> unknown = app->remaining(true);
+  const bool lacks_command = last->get_require_subcommand_min() > 0 && !unknown.empty();
+  const std::string problem =
+      lacks_command
+          ? fmt::format("there is no {} '{}'",
+                        unknown.front().starts_with('-') ? "option" : "command", unknown.front())
+          : error.what();
+  return fmt::format("tandem: {}\nRun 'tandem --help', or 'tandem COMMAND --help'.\n", problem);
+}
+
 int Main(int argc, char** argv) {
+  ReserveStandardDescriptors();
   // A reader that goes away is an error of the write, not the end of the process.
   std::signal(SIGPIPE, SIG_IGN);
 
@@ -21,7 +37,7 @@ int Main(int argc, char** argv) {
   app.name("tandem");
   app.set_version_flag("--version", std::string(app::Version()));
   app.require_subcommand(1);
-  app.failure_message(CLI::FailureMessage::simple);
+  app.failure_message(UsageMessage);
   std::string log_level = "warning";
   app.add_option("--log-level", log_level, "debug, info, warning, error or off")
       ->envname("TANDEM_LOG");
@@ -41,12 +57,12 @@ int Main(int argc, char** argv) {
   }
   const auto level = log::ParseLevel(log_level);
   if (!level) {
-    fmt::print(stderr, "tandem: {}\n", level.error().message);
+    PrintError(fmt::format("tandem: {}\n", level.error().message));
     return 2;
   }
   log::SetLevel(*level);
   if (const Status status = action(); !status) {
-    fmt::print(stderr, "tandem: {}\n", status.error().message);
+    PrintError(fmt::format("tandem: {}\n", status.error().message));
     return 1;
   }
   return 0;

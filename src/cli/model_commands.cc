@@ -3,7 +3,6 @@
 
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <ctime>
 #include <memory>
 #include <stop_token>
@@ -83,15 +82,14 @@ class ProgressLine {
     drawn_ = true;
     const std::string line = Describe(progress, now);
     if (terminal_) {
-      fmt::print(stderr, "\r\x1b[2K{}", line);
+      PrintError(fmt::format("\r\x1b[2K{}", line));
     } else {
-      fmt::print(stderr, "{}\n", line);
+      PrintError(line + "\n");
     }
-    std::fflush(stderr);
   }
 
   void End() {
-    if (terminal_ && drawn_) fmt::print(stderr, "\n");
+    if (terminal_ && drawn_) PrintError("\n");
     drawn_ = false;
   }
 
@@ -206,8 +204,7 @@ Status RunList(const ModelFlags& flags) {
                     model.quant.empty() ? "-" : model.quant, FormatDate(model.installed_at_s),
                     state});
   }
-  PrintTable({"NAME", "SIZE", "QUANTIZATION", "INSTALLED", "STATE"}, rows);
-  return {};
+  return PrintTable({"NAME", "SIZE", "QUANTIZATION", "INSTALLED", "STATE"}, rows);
 }
 
 Status RunShow(const ModelFlags& flags) {

@@ -30,11 +30,10 @@ Status PrintPiece(std::string_view text) { return Print(text); }
 
 void PrintFigures(const app::ChatTurn& turn) {
   const auto& [reason, usage, timings, detail] = turn.finished;
-  fmt::print(
-      stderr,
+  PrintError(fmt::format(
       "{} prompt tokens ({} cached), {} answer tokens, first after {:.0f} ms, {:.1f} tokens/s\n",
       usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, timings.ttft_ms,
-      timings.decode_tokens_per_second);
+      timings.decode_tokens_per_second));
 }
 
 Status AnswerOnce(app::TerminalChat* chat, const RunFlags& flags, std::string_view prompt) {
@@ -77,8 +76,8 @@ class InterruptWatch {
 
 Status Converse(app::TerminalChat* chat, const RunFlags& flags) {
   InterruptWatch watch(chat);
-  fmt::print(stderr, "{}. /clear starts anew, /bye or Ctrl-D ends, Ctrl-C stops an answer.\n",
-             chat->info().name);
+  PrintError(fmt::format("{}. /clear starts anew, /bye or Ctrl-D ends, Ctrl-C stops an answer.\n",
+                         chat->info().name));
   std::string line;
   while (true) {
     TANDEM_RETURN_IF_ERROR(Print(">>> "));
@@ -95,7 +94,7 @@ Status Converse(app::TerminalChat* chat, const RunFlags& flags) {
     if (Status status = AnswerOnce(chat, flags, line); !status) {
       // A question that does not fit is no reason to lose the conversation.
       if (status.error().code != ErrorCode::kInvalidArgument) return status;
-      fmt::print(stderr, "{}\n", status.error().message);
+      PrintError(status.error().message + "\n");
     }
   }
 }

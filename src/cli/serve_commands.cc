@@ -1,6 +1,5 @@
 // tandem serve, tandem keys.
 #include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +10,7 @@
 
 #include "app/keys.h"
 #include "app/serve.h"
+#include "base/log.h"
 #include "cli/command.h"
 
 namespace tandem::cli {
@@ -59,8 +59,12 @@ Status RunServe(const ServeFlags& flags) {
     named->upstream_model = text.substr(equals + 1);
   }
   return app::Serve(options, [](const app::ListenAddress& address) {
-    fmt::print("listening on http://{}\n", app::FormatAddress(address));
-    std::fflush(stdout);
+    // Nobody has to read it: a server goes on without.
+    if (const Status printed =
+            Print(fmt::format("listening on http://{}\n", app::FormatAddress(address)));
+        !printed) {
+      log::Warning("{}", printed.error().message);
+    }
   });
 }
 
@@ -99,7 +103,7 @@ Status CreateKey(const KeysFlags& flags) {
     return Print(json::serialize(object) + "\n");
   }
   // The key is the last line, alone, so that a script can take it from there.
-  fmt::print(stderr, "This is the only time that the key is shown; only its hash is kept.\n");
+  PrintError("This is the only time that the key is shown; only its hash is kept.\n");
   return Print(created.text + "\n");
 }
 
@@ -116,8 +120,7 @@ Status ListKeys(const KeysFlags& flags) {
     rows.push_back({record.id, record.name, FormatTime(record.created_at),
                     record.revoked_at ? "revoked " + FormatTime(*record.revoked_at) : "in force"});
   }
-  PrintTable({"ID", "NAME", "CREATED", "STATE"}, rows);
-  return {};
+  return PrintTable({"ID", "NAME", "CREATED", "STATE"}, rows);
 }
 
 Status RevokeKey(const KeysFlags& flags) {

@@ -79,7 +79,9 @@ test('logits writes rows of float32 and the greedy ids follow from the last one'
 });
 
 test('wrong usage is 2, what cannot be done is 1 with a message that helps', () => {
-  assert.equal(call(['no-such-command']).code, 2);
+  const unknown = call(['no-such-command']);
+  assert.equal(unknown.code, 2);
+  assert.match(unknown.err, /no-such-command/);
   assert.equal(call(['run']).code, 2);
   const missing = call(['run', 'mimo-7b', '--prompt', 'x']);
   assert.equal(missing.code, 1);
@@ -89,6 +91,21 @@ test('wrong usage is 2, what cannot be done is 1 with a message that helps', () 
   assert.match(call(['run', 'demo', '--prompt', 'x', '--context', '99999999']).err, /context/);
   assert.match(call(['run', 'demo', '--prompt', 'x', '--memory-limit', '1MB']).err, /bytes/);
   assert.match(call(['logits', 'demo', '--tokens', '1,x', '--greedy', '1']).err, /--tokens/);
+});
+
+test('standard streams that are full or closed: lost results are an error, lost messages are not', () => {
+  const shell = (line) => spawnSync('sh', ['-c', line, tandem, dir], { encoding: 'utf8' });
+  for (const command of ['list', 'list --json', 'keys list', 'show demo', 'run demo --prompt x']) {
+    for (const out of ['>/dev/full', '>&-']) {
+      assert.equal(shell(`"$0" ${command} --data-dir "$1" ${out}`).status, 1, `${command} ${out}`);
+    }
+  }
+  for (const [n, err] of [[1, '2>/dev/full'], [2, '2>&-']]) {
+    const created = shell(`"$0" keys create unheard${n} --data-dir "$1" ${err}`);
+    assert.equal(created.status, 0, err);
+    assert.match(created.stdout, /^tdm_live_/);
+    assert.equal(shell(`"$0" show no-such-model --data-dir "$1" ${err}`).status, 1, err);
+  }
 });
 
 test('a damaged model file is an error with the reason, whatever is damaged', () => {
