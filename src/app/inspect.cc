@@ -184,9 +184,21 @@ Status Tokenize(const TokenizeOptions& options, std::string_view input, const Li
 Result<std::vector<int32_t>> WriteLogits(const LogitsOptions& options) {
   static_assert(std::endian::native == std::endian::little,
                 "rows are written as they lie in memory");
+  // The rename at the end would replace a device or a pipe by a file, and a link instead of what it
+  // points to.
+  std::error_code error_of_out;
+  std::filesystem::path out = options.out;
+  if (std::filesystem::exists(out, error_of_out)) {
+    if (!std::filesystem::is_regular_file(out, error_of_out)) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "'{}' is not a regular file; write the logits to a file", out.string());
+    }
+    out = std::filesystem::canonical(out, error_of_out);
+    if (error_of_out) return ErrnoError(error_of_out.value(), "resolving " + options.out.string());
+  }
   TANDEM_ASSIGN_OR_RETURN(const auto engine, engine::Engine::Load(options.model, options.engine));
-  if (!options.out.empty()) {
-    const std::filesystem::path part = options.out.string() + ".part";
+  if (!out.empty()) {
+    const std::filesystem::path part = out.string() + ".part";
     TANDEM_ASSIGN_OR_RETURN(auto file, os::OutputFile::Open(part, os::OutputFile::Mode::kTruncate));
     const auto write = [&]() -> Status {
       TANDEM_RETURN_IF_ERROR(
@@ -195,7 +207,7 @@ Result<std::vector<int32_t>> WriteLogits(const LogitsOptions& options) {
           }));
       TANDEM_RETURN_IF_ERROR(file.Close());
       std::error_code error;
-      std::filesystem::rename(part, options.out, error);
+      std::filesystem::rename(part, out, error);
       if (error) return ErrnoError(error.value(), "renaming " + part.string());
       return {};
     };

@@ -1,5 +1,7 @@
 #include "app/inspect.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
@@ -100,6 +102,25 @@ TEST(InspectTest, AFailedRunLeavesNoFile) {
                                    .out = dir / "logits"});
   EXPECT_EQ(failed.error().code, ErrorCode::kInvalidArgument);
   EXPECT_TRUE(std::filesystem::is_empty(dir.path()));
+}
+
+TEST(InspectTest, OnlyRegularFilesAreReplacedAndLinksAreFollowed) {
+  const os::TempDir dir;
+  const auto write = [&](const std::filesystem::path& out) {
+    return WriteLogits({.model = kDemo,
+                        .engine = {.n_threads = 1, .context_tokens = 64},
+                        .tokens = {1},
+                        .out = out});
+  };
+  ASSERT_EQ(::mkfifo((dir / "pipe").c_str(), 0600), 0);
+  EXPECT_EQ(write(dir / "pipe").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(std::filesystem::is_fifo(dir / "pipe"));
+  EXPECT_EQ(write(dir.path()).error().code, ErrorCode::kInvalidArgument);
+  ASSERT_TRUE(os::WriteFileAtomic(dir / "target", "old"));
+  std::filesystem::create_symlink(dir / "target", dir / "link");
+  ASSERT_TRUE(write(dir / "link"));
+  EXPECT_TRUE(std::filesystem::is_symlink(dir / "link"));
+  EXPECT_GT(std::filesystem::file_size(dir / "target"), 1000u);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <csignal>
+#include <future>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -153,16 +154,21 @@ Status Serve(const ServeOptions& options,
           [&](net::HttpRequest request, std::shared_ptr<net::HttpResponse> response) {
             gateway.Handle(std::move(request), std::move(response));
           }));
+  // Waits for a second signal once the drain has begun, or for one of our own when it is over.
+  // Started before it is needed, while there still is a way to report that there are no more
+  // threads.
+  std::promise<void> draining;
+  std::thread impatience([&, begun = draining.get_future()] {
+    begun.wait();
+    signals.Wait();
+    server->Stop();
+  });
   listening({options.listen.host, server->port()});
 
   signals.Wait();
   log::Info("stopping; {} answers still run", gateway.n_in_flight());
   gateway.Drain();
-  // A second signal ends the wait; so does the end of the drain, by a signal to ourselves.
-  std::thread impatience([&] {
-    signals.Wait();
-    server->Stop();
-  });
+  draining.set_value();
   const bool finished = server->Drain(options.drain_timeout);
   if (!finished) log::Warning("some answers were cut: they ran longer than the drain timeout");
   pthread_kill(impatience.native_handle(), SIGINT);

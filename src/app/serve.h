@@ -1,3 +1,8 @@
+// Charter of app/: configuration, wiring, lifecycle and the adapters that join the wings through
+// their doors; what each subcommand does, without its words. It may include the floor and the
+// doors, nothing includes it but cli. Deliberately absent: anything that a wing could decide for
+// itself.
+//
 // `tandem serve`: builds everything, in one readable function, and runs until it is told to stop.
 #pragma once
 

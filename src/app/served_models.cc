@@ -5,18 +5,28 @@
 
 #include "app/local_provider.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "os/memory.h"
 
 namespace tandem::app {
 namespace {
 
-gateway::Failure ToFailure(Error error) {
+gateway::Failure NotFound(std::string_view name) {
+  constexpr size_t kMaxQuotedBytes = 64;  // a name can be as long as a body
+  return {gateway::FailureCode::kModelNotFound,
+          fmt::format("there is no model '{}{}'; GET /v1/models lists what there is",
+                      utf8::Sanitize(name.substr(0, kMaxQuotedBytes)),
+                      name.size() > kMaxQuotedBytes ? "..." : ""),
+          "model"};
+}
+
+gateway::Failure ToFailure(Error error, std::string_view name) {
   switch (error.code) {
     case ErrorCode::kFailedPrecondition:
       return {gateway::FailureCode::kModelNotInstalled, std::move(error.message), "model"};
     case ErrorCode::kNotFound:
     case ErrorCode::kInvalidArgument:  // no name of a model looks like that
-      return {gateway::FailureCode::kModelNotFound, std::move(error.message), "model"};
+      return NotFound(name);
     default:
       return gateway::FailureFromError(std::move(error));
   }
@@ -90,11 +100,10 @@ std::expected<ServedModels::Resolution, gateway::Failure> ServedModels::Resolve(
   // A path names a file of this machine, which is nothing that a client may ask for.
   if (alias == nullptr &&
       (name.find('/') != std::string_view::npos && !name.starts_with("hf.co/"))) {
-    return std::unexpected(gateway::Failure{gateway::FailureCode::kModelNotFound,
-                                            fmt::format("no model is called '{}'", name), "model"});
+    return std::unexpected(NotFound(name));
   }
   auto resolved = fleet_->Resolve(model);
-  if (!resolved) return std::unexpected(ToFailure(std::move(resolved).error()));
+  if (!resolved) return std::unexpected(ToFailure(std::move(resolved).error(), name));
   std::lock_guard lock(mutex_);
   auto& provider = providers_[resolved->path];
   if (!provider) {

@@ -229,7 +229,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
         ErrorCode::kResourceExhausted,
         "{} needs {} bytes (weights {}, scratch {}, one KV cache of {} tokens {}) and {} bytes "
         "are available: raise the memory limit or choose a smaller context",
-        path.string(), needed, figures.weights_bytes, figures.scratch_bytes, context,
+        path.filename().string(), needed, figures.weights_bytes, figures.scratch_bytes, context,
         impl->executor_->SlotBytes(options.kv_precision), limit_bytes);
   }
   impl->thread_ = std::jthread(

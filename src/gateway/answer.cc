@@ -105,11 +105,13 @@ void Answer::OnText(TextDelta delta) {
 
 void Answer::OnFinished(Finished finished) {
   if (finished.reason == FinishReason::kCancelled) {
-    return Fail({FailureCode::kCancelled, "the answer was cancelled before it was complete"});
+    return Fail({FailureCode::kCancelled, "the answer was cancelled before it was complete"},
+                &finished);
   }
   if (finished.reason == FinishReason::kDegenerate) {
     return Fail({FailureCode::kOutputValidationFailed,
-                 fmt::format("the generated text failed a check: {}", finished.detail)});
+                 fmt::format("the generated text failed a check: {}", finished.detail)},
+                &finished);
   }
   std::vector<openai::ToolCallEvent> events;
   calls_in_text_.Finish(&events);
@@ -117,7 +119,8 @@ void Answer::OnFinished(Finished finished) {
   if (quality_check_ && n_calls_ == 0) {
     if (const auto found = FindDegeneration(text_)) {
       return Fail({FailureCode::kOutputValidationFailed,
-                   fmt::format("the generated text failed a check: {}", *found)});
+                   fmt::format("the generated text failed a check: {}", *found)},
+                  &finished);
     }
   }
   Complete(finished);
@@ -168,14 +171,14 @@ void Answer::Complete(const Finished& finished) {
   Log(delivered ? openai::FinishReasonName(end) : "client gone", &finished);
 }
 
-void Answer::Fail(const Failure& failure) {
+void Answer::Fail(const Failure& failure, const Finished* finished) {
   const openai::WireError& wire = openai::WireErrorOf(failure.code);
   bool closed = false;
   {
     std::lock_guard lock(mutex_);
     closed = closed_;
   }
-  if (closed) return Log("client gone", nullptr);
+  if (closed) return Log("client gone", finished);
   if (started_) {
     Send(stream_->Fail(failure), true);
   } else {
@@ -183,7 +186,7 @@ void Answer::Fail(const Failure& failure) {
     plan_.headers.Set("Content-Type", "application/json");
     response_->SendFull(wire.http_status, plan_.headers, openai::ErrorBody(failure));
   }
-  Log(wire.code, nullptr);
+  Log(wire.code, finished);
 }
 
 // Writes a piece of the stream, after its head where that is not out yet. False: the client is

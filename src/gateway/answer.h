@@ -74,7 +74,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void DeliverText(std::string_view text);
   void DeliverCall(ToolCall call);
   void Complete(const Finished& finished);
-  void Fail(const Failure& failure);
+  // `finished`: the figures of an answer that ended but is not passed on.
+  void Fail(const Failure& failure, const Finished* finished = nullptr);
   bool Send(std::string bytes, bool last);
   void Log(std::string_view outcome, const Finished* finished) const;
 
