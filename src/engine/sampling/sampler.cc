@@ -106,25 +106,26 @@ void Sampler::ApplyPenalties(std::span<float> logits) const {
   // Finite logits near the end of the range could overflow here and turn the draw into infinity
   // minus infinity.
   static constexpr float kLimit = std::numeric_limits<float>::max() / 4;
-  const auto change = [logits](int32_t id, auto&& function) {
-    if (id < 0 || static_cast<size_t>(id) >= logits.size())
-      return;  // a prompt may hold padding ids
-    float& logit = logits[static_cast<size_t>(id)];
-    if (logit != kMinusInfinity) logit = std::clamp(function(logit), -kLimit, kLimit);
+  // Null for ids that are out already; a prompt may hold padding ids.
+  const auto find = [logits](int32_t id) -> float* {
+    if (id < 0 || static_cast<size_t>(id) >= logits.size()) return nullptr;
+    float* logit = &logits[static_cast<size_t>(id)];
+    return *logit == kMinusInfinity ? nullptr : logit;
   };
-  for (const auto& [id, bias] : options_.logit_bias) {
-    change(id, [bias](float logit) { return logit + bias; });
+  for (const auto& entry : options_.logit_bias) {
+    if (float* logit = find(entry.first)) {
+      *logit = std::clamp(*logit + entry.second, -kLimit, kLimit);
+    }
   }
   const float repetition = options_.repetition_penalty;
-  for (const auto& [id, occurrences] : occurrences_) {
-    change(id, [&, seen = occurrences](float logit) {
-      logit = logit < 0 ? logit * repetition : logit / repetition;
-      if (seen.in_answer > 0) {
-        logit -= options_.frequency_penalty * static_cast<float>(seen.in_answer) +
-                 options_.presence_penalty;
-      }
-      return logit;
-    });
+  for (const auto& entry : occurrences_) {
+    float* logit = find(entry.first);
+    if (logit == nullptr) continue;
+    float penalised = *logit < 0 ? *logit * repetition : *logit / repetition;
+    if (const auto n = static_cast<float>(entry.second.in_answer); n > 0) {
+      penalised -= options_.frequency_penalty * n + options_.presence_penalty;
+    }
+    *logit = std::clamp(penalised, -kLimit, kLimit);
   }
 }
 
