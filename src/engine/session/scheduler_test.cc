@@ -298,6 +298,25 @@ TEST(SchedulerTest, SinkMayCancelItselfAndOthersAndSubmit) {
   EXPECT_EQ(third.text(), "abcdef");
 }
 
+TEST(SchedulerTest, CancelFromTheLastPieceOfTextComesTooLateAndIsForgotten) {
+  Bench bench(Says("abcdef"));
+  Recorder recorder;
+  SubmissionId id = 0;
+  Submission submission = Ask(Prompt("hi"));
+  submission.max_tokens = 1;
+  const auto submitted = bench.scheduler->Submit(
+      std::move(submission), recorder.Sink([&](const Event&) { bench.scheduler->Cancel(id); }));
+  ASSERT_TRUE(submitted);
+  id = *submitted;
+  bench.RunUntilIdle();
+  EXPECT_EQ(recorder.finished()->reason, FinishReason::kLength);
+  Recorder next;
+  bench.Submit(Ask(Prompt("hi")), next);
+  bench.RunUntilIdle();
+  EXPECT_EQ(next.text(), "abcdef");
+  EXPECT_EQ(recorder.n_terminal(), 1);
+}
+
 // ---- failures
 
 TEST(SchedulerTest, FailedStepFailsOnlyTheSessionsInIt) {
