@@ -119,7 +119,7 @@ class HttpServer::Listener : public std::enable_shared_from_this<Listener> {
   void Accept();
   void Close() {
     error_code ignored;
-    acceptor_.close(ignored);
+    ignored = acceptor_.close(ignored);
     retry_.cancel();
   }
 
@@ -140,19 +140,17 @@ Status HttpServer::Listener::Listen(const tcp::endpoint& endpoint) {
     return {};
   };
   error_code ec;
-  acceptor_.open(endpoint.protocol(), ec);
-  TANDEM_RETURN_IF_ERROR(check(ec));
+  TANDEM_RETURN_IF_ERROR(check(acceptor_.open(endpoint.protocol(), ec)));
   // Restarts need not wait for the last connections of the process before to time out.
-  acceptor_.set_option(boost::asio::socket_base::reuse_address(true), ec);
-  TANDEM_RETURN_IF_ERROR(check(ec));
+  TANDEM_RETURN_IF_ERROR(
+      check(acceptor_.set_option(boost::asio::socket_base::reuse_address(true), ec)));
   if (endpoint.address().is_v6()) {
-    acceptor_.set_option(boost::asio::ip::v6_only(!endpoint.address().is_unspecified()), ec);
-    TANDEM_RETURN_IF_ERROR(check(ec));
+    TANDEM_RETURN_IF_ERROR(check(
+        acceptor_.set_option(boost::asio::ip::v6_only(!endpoint.address().is_unspecified()), ec)));
   }
-  acceptor_.bind(endpoint, ec);
-  TANDEM_RETURN_IF_ERROR(check(ec));
-  acceptor_.listen(boost::asio::socket_base::max_listen_connections, ec);
-  TANDEM_RETURN_IF_ERROR(check(ec));
+  TANDEM_RETURN_IF_ERROR(check(acceptor_.bind(endpoint, ec)));
+  TANDEM_RETURN_IF_ERROR(
+      check(acceptor_.listen(boost::asio::socket_base::max_listen_connections, ec)));
   port_ = acceptor_.local_endpoint(ec).port();
   return check(ec);
 }

@@ -90,7 +90,7 @@ void ClientConnection::Close() {
   call = nullptr;
   transport.reset();
   error_code ignored;
-  socket.close(ignored);
+  ignored = socket.close(ignored);
 }
 
 // ---- ClientShard -----------------------------------------------------------------------------
@@ -273,7 +273,7 @@ void ClientCall::CheckTimeouts(SteadyTime now) {
   if (now >= attempt_deadline_) {
     attempt_deadline_ = SteadyTime::max();
     error_code ignored;
-    connection_->socket.close(ignored);  // on to the next address
+    ignored = connection_->socket.close(ignored);  // on to the next address
   }
 }
 
@@ -343,13 +343,13 @@ awaitable<bool> ClientCall::ConnectSocket(const std::string& host, uint16_t port
       const SteadyTime now = shard_->shared->clock->Now();
       attempt_deadline_ = now + (deadline_ - now) / static_cast<int>(n_left);
     }
-    socket.close(ec);
+    ec = socket.close(ec);
     co_await socket.async_connect(endpoints[i], redirect_error(use_awaitable, ec));
     attempt_deadline_ = SteadyTime::max();
     if (done_) co_return false;
     if (!ec) {
       error_code ignored;
-      socket.set_option(tcp::no_delay(true), ignored);
+      ignored = socket.set_option(tcp::no_delay(true), ignored);
       co_return true;
     }
   }

@@ -128,9 +128,9 @@ ServerConnection::ServerConnection(std::shared_ptr<ServerShard> shard, tcp::sock
 
 void ServerConnection::Start() {
   error_code ec;
-  socket_.set_option(tcp::no_delay(true), ec);
+  ec = socket_.set_option(tcp::no_delay(true), ec);
   // Finds peers that vanished without a word.
-  socket_.set_option(boost::asio::socket_base::keep_alive(true), ec);
+  ec = socket_.set_option(boost::asio::socket_base::keep_alive(true), ec);
   const tcp::endpoint peer = socket_.remote_endpoint(ec);
   if (ec) return Close();  // gone already
   remote_address_ = FormatEndpoint(peer);
@@ -309,7 +309,7 @@ void ServerConnection::Close() {
   if (is_closed_) return;
   is_closed_ = true;
   error_code ignored;
-  socket_.close(ignored);
+  ignored = socket_.close(ignored);
   std::move_only_function<void()> on_closed;
   std::move_only_function<void()> on_writable;
   std::string queued;
@@ -644,7 +644,7 @@ void ServerConnection::FinishExchange() {
   if (cut && framing == Framing::kUntilClose) {
     // Only a reset tells this client that the stream did not end here.
     error_code ignored;
-    socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
+    ignored = socket_.set_option(boost::asio::socket_base::linger(true, 0), ignored);
     return Close();
   }
   if (!keep) return CloseGently();
@@ -661,7 +661,7 @@ void ServerConnection::FinishExchange() {
 // lose the end of our answer. So: say that we are done, and read until the client is.
 void ServerConnection::CloseGently() {
   error_code ec;
-  socket_.shutdown(tcp::socket::shutdown_send, ec);
+  ec = socket_.shutdown(tcp::socket::shutdown_send, ec);
   if (ec || end_of_input_ || shard_->server->draining) return Close();
   lingering_ = true;
   in_ = std::string();
