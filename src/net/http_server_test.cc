@@ -21,7 +21,7 @@ using testing::RawClient;
 using testing::RawResponse;
 
 // For events that must come; a test that gets here late has failed.
-constexpr seconds kPatience{20};
+constexpr seconds kPatience{60};
 
 // For states that nothing announces. False: not within patience.
 bool Eventually(const std::function<bool()>& condition) {

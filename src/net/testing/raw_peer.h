@@ -34,7 +34,7 @@ struct RawResponse {
 class RawPeer {
  public:
   explicit RawPeer(int fd) : fd_(fd) {
-    timeval deadline{.tv_sec = 20, .tv_usec = 0};
+    timeval deadline{.tv_sec = 60, .tv_usec = 0};
     ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
     ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &deadline, sizeof deadline);
     int one = 1;
