@@ -35,6 +35,11 @@ constexpr Row kTable[] = {
     {FailureCode::kDeadlineExceeded, {504, "server_error", "deadline_exceeded"}},
     {FailureCode::kShuttingDown, {503, "server_error", "server_shutting_down"}},
     {FailureCode::kUnavailable, {503, "server_error", "unavailable"}},
+    // The caller can do nothing about either: the operator's key or account is at fault.
+    {FailureCode::kCredentialRejected, {502, "server_error", "upstream_credential_rejected"}},
+    {FailureCode::kQuotaExhausted, {503, "server_error", "upstream_quota_exhausted"}},
+    // OpenAI's own status and code for it.
+    {FailureCode::kBudgetExceeded, {429, "insufficient_quota", "insufficient_quota"}},
     {FailureCode::kInternal, {500, "server_error", "internal_error"}},
 };
 

@@ -3,6 +3,8 @@
 // and knows nothing of HTTP: gateway/openai/error_table.h maps every code to a status and a body.
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,9 +30,12 @@ enum class FailureCode {
   kOutputValidationFailed,  // the message carries which check failed and its figure
   kCancelled,               // the client left, or the server gave the request up
   kDeadlineExceeded,
-  kShuttingDown,  // draining: another node may answer
-  kUnavailable,   // a peer or device that may work later
-  kInternal,      // our fault
+  kShuttingDown,        // draining: another node may answer
+  kUnavailable,         // a peer or device that may work later
+  kCredentialRejected,  // an upstream does not take the key that this server has for it
+  kQuotaExhausted,      // what this server bought at an upstream is spent
+  kBudgetExceeded,      // what the caller's virtual key may spend is spent
+  kInternal,            // our fault
 };
 
 // For tables and the tests over them: codes are dense from 0 to kFailureCodeCount - 1.
@@ -40,6 +45,8 @@ struct Failure {
   FailureCode code = FailureCode::kInternal;
   std::string message;     // for the client: what is wrong and what to do
   std::string param = {};  // the request field to blame, for example "messages[2].content"
+  // When the same may be tried again, where whoever refused said so (Retry-After).
+  std::optional<std::chrono::milliseconds> retry_after = {};
 };
 
 // The nearest failure to an error of base/. A caller that knows more (that kResourceExhausted

@@ -31,14 +31,9 @@
 #include "gateway/provider/egress_permit.h"
 #include "gateway/provider/failure.h"
 #include "gateway/provider/privacy.h"
+#include "gateway/provider/trace.h"
 
 namespace tandem::gateway {
-
-// A provider's place in the strategy.
-enum class Tier { kDeviceSmall, kDeviceLarge, kCloud };
-
-// "device_small", "device_large", "cloud": the wire names.
-std::string_view TierName(Tier tier);
 
 // One function call that a model asked for.
 struct ToolCall {
@@ -77,6 +72,11 @@ struct SamplingParameters {
 struct GenerateRequest {
   std::string request_id;  // for logs and traces
   std::vector<Message> messages;
+  // How the answer begins, where another provider wrote that much of it already; empty: at its
+  // beginning. The provider goes on right behind the last byte (in the middle of a word where it
+  // ends there) and sends only what follows. It is counted in usage.prompt_tokens, and `stop` and
+  // `max_tokens` are about what follows. A provider that cannot do that fails with kUnsupported.
+  std::string assistant_prefix;
   // JSON text of the request's `tools` array ([{"type":"function","function":{...}}, ...]); empty
   // where no tool may be called.
   std::string tools_json;
@@ -104,12 +104,6 @@ struct TokenLogprob {
   std::vector<Alternative> top;  // best first, at most top_logprobs
 };
 
-struct Usage {
-  int64_t prompt_tokens = 0;
-  int64_t completion_tokens = 0;
-  int64_t cached_tokens = 0;  // of the prompt, taken from a cache
-};
-
 // A piece of the answer. `text` is valid UTF-8, never splits a code point and may be empty (a
 // token whose text is still held back).
 struct TextDelta {
@@ -128,13 +122,18 @@ enum class FinishReason {
 struct Finished {
   FinishReason reason = FinishReason::kStop;
   Usage usage = {};
-  double ttft_ms = 0;       // time to first token
-  double e2e_ms = 0;        // whole request
-  std::string detail = {};  // kDegenerate: which check failed and its figure
+  double ttft_ms = 0;                  // time to first token
+  double e2e_ms = 0;                   // whole request
+  std::string detail = {};             // kDegenerate: which check failed and its figure
+  std::optional<Egress> egress = {};   // what left this device for it
+  std::vector<Attempt> attempts = {};  // of an answer that a relay put together; else empty
 };
 
 struct Failed {
   Failure failure;
+  Usage usage = {};  // so far, where it is known
+  std::optional<Egress> egress = {};
+  std::vector<Attempt> attempts = {};
 };
 
 using GenerateEvent = std::variant<TextDelta, Finished, Failed>;
