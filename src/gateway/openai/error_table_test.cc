@@ -38,6 +38,9 @@ constexpr Row kRows[] = {
     {FailureCode::kDeadlineExceeded, 504, "server_error", "deadline_exceeded"},
     {FailureCode::kShuttingDown, 503, "server_error", "server_shutting_down"},
     {FailureCode::kUnavailable, 503, "server_error", "unavailable"},
+    {FailureCode::kCredentialRejected, 502, "server_error", "upstream_credential_rejected"},
+    {FailureCode::kQuotaExhausted, 503, "server_error", "upstream_quota_exhausted"},
+    {FailureCode::kBudgetExceeded, 429, "insufficient_quota", "insufficient_quota"},
     {FailureCode::kInternal, 500, "server_error", "internal_error"},
 };
 
