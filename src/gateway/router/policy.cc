@@ -2,29 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
+
+#include <fmt/ranges.h>
 
 namespace tandem::gateway {
 namespace {
 
 constexpr std::array<std::string_view, 4> kModeNames = {"PREFER_ON_DEVICE", "ONLY_ON_DEVICE",
                                                         "PREFER_IN_CLOUD", "ONLY_IN_CLOUD"};
-constexpr std::array<std::string_view, kTaskClassCount> kTaskClassNames = {
-    "math_reasoning", "code_generation", "creative_writing", "translation",
-    "summarisation",  "extraction",      "product_question", "general_conversation"};
-
-template <typename Enum>
-Result<Enum> Parse(std::span<const std::string_view> names, std::string_view name,
-                   std::string_view what) {
-  const auto found = std::find(names.begin(), names.end(), name);
-  if (found != names.end()) return static_cast<Enum>(found - names.begin());
-  std::string list;
-  for (const std::string_view known : names) {
-    if (!list.empty()) list += ", ";
-    list += known;
-  }
-  return Err(ErrorCode::kInvalidArgument, "unknown {} '{}'; use one of {}", what, name, list);
-}
 
 std::unexpected<Error> Invalid(std::string message, std::string param) {
   return std::unexpected(Error{ErrorCode::kInvalidArgument, std::move(message), std::move(param)});
@@ -37,12 +22,11 @@ bool HasTarget(const Strategy& strategy, std::string_view id) {
 }  // namespace
 
 std::string_view ModeName(Mode mode) { return kModeNames[static_cast<size_t>(mode)]; }
-std::string_view TaskClassName(TaskClass task) {
-  return kTaskClassNames[static_cast<size_t>(task)];
-}
-Result<Mode> ParseMode(std::string_view name) { return Parse<Mode>(kModeNames, name, "mode"); }
-Result<TaskClass> ParseTaskClass(std::string_view name) {
-  return Parse<TaskClass>(kTaskClassNames, name, "task class");
+Result<Mode> ParseMode(std::string_view name) {
+  const auto* found = std::ranges::find(kModeNames, name);
+  if (found != kModeNames.end()) return static_cast<Mode>(found - kModeNames.begin());
+  return Err(ErrorCode::kInvalidArgument, "unknown mode '{}'; use one of {}", name,
+             fmt::join(kModeNames, ", "));
 }
 
 Status Validate(const Strategy& strategy) {

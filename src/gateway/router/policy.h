@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "gateway/classify/task_class.h"
 #include "gateway/provider/privacy.h"
 #include "gateway/provider/provider.h"
 
@@ -17,25 +18,10 @@ namespace tandem::gateway {
 // Firebase AI Logic's names.
 enum class Mode { kPreferOnDevice, kOnlyOnDevice, kPreferInCloud, kOnlyInCloud };
 
-// What a prompt asks for; gateway/classify names it.
-enum class TaskClass {
-  kMathReasoning,
-  kCodeGeneration,
-  kCreativeWriting,
-  kTranslation,
-  kSummarisation,
-  kExtraction,
-  kProductQuestion,
-  kGeneralConversation,
-};
-inline constexpr int kTaskClassCount = static_cast<int>(TaskClass::kGeneralConversation) + 1;
-
-// "PREFER_ON_DEVICE", "math_reasoning": the names in configuration and on the wire. Parsers
-// give kInvalidArgument with the list of names.
+// "PREFER_ON_DEVICE": the name in configuration and on the wire.
 std::string_view ModeName(Mode mode);
-std::string_view TaskClassName(TaskClass task);
+// Errors: kInvalidArgument with the list of names.
 Result<Mode> ParseMode(std::string_view name);
-Result<TaskClass> ParseTaskClass(std::string_view name);
 
 // One model at one provider, as the strategy lists it.
 struct Target {
