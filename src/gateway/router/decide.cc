@@ -179,10 +179,21 @@ std::vector<Wish> PreferredOrder(const Context& context) {
   const Strategy& strategy = context.strategy;
   const RequestFacts& request = context.request;
   std::vector<Wish> order;
-  const auto add = [&](std::string_view target, std::string_view reason) {
+  const auto append = [&](std::string_view target, std::string_view reason) {
     if (std::ranges::none_of(order, [&](const Wish& wish) { return wish.target == target; })) {
       order.push_back({std::string(target), std::string(reason)});
     }
+  };
+  // A canary stands before its baseline for the subjects that are in the roll-out, and answers
+  // nobody else unless it is asked for by name.
+  const auto add = [&](std::string_view target, std::string_view reason) {
+    const bool canary = !request.canary_target.empty();
+    if (canary && request.canary_assigned && target == request.canary_baseline) {
+      append(request.canary_target, "canary");
+      reason = "fallback";
+    }
+    if (canary && target == request.canary_target && reason != "explicit_model") return;
+    append(target, reason);
   };
   if (context.explicit_model) {
     for (const Target& target : strategy.targets) {

@@ -87,6 +87,10 @@ struct RequestFacts {
   std::optional<double> max_latency_ms;
   std::optional<double> max_cost_usd;
   std::string pinned_target;  // of this conversation; empty: none
+  // A roll-out that runs, and whether this subject is in it.
+  std::string canary_target;    // takes the place of canary_baseline; empty: no roll-out
+  std::string canary_baseline;  // a target's id
+  bool canary_assigned = false;
 };
 
 // The first rule that matches a request orders the targets. Empty lists match everything.
