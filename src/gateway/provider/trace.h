@@ -2,6 +2,7 @@
 // Figures and names only, never a word of the conversation, since all of it is kept.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -56,6 +57,7 @@ struct Attempt {
   // message for the operator.
   std::optional<FailureCode> failure;
   std::string detail;
+  std::optional<std::chrono::milliseconds> retry_after;  // where the failure came with one
   int retry = 0;       // 0: the first call of this target
   bool hedge = false;  // started while another one was still running
   Usage usage;
