@@ -38,6 +38,8 @@ struct CanaryOptions {
   std::array<uint64_t, 3> min_samples = {200, 500, 1000};  // of the canary, for each quantile
   uint64_t min_error_samples = 224;                        // detects 1 % -> 5 %
   int failures_in_a_row = 5;                               // abort at once
+
+  friend bool operator==(const CanaryOptions&, const CanaryOptions&) = default;
 };
 
 // Errors: kInvalidArgument, naming the field.
@@ -75,6 +77,11 @@ class Canary {
   bool Assigned(std::string_view subject) const;
 
   void Record(const CanarySample& sample);
+  // The application reported afterwards that the user made use of an answer of that arm.
+  void Engage(bool canary) {
+    Arm& arm = arms_[canary ? 1 : 0];
+    if (arm.engaged < arm.requests) ++arm.engaged;
+  }
 
   // Looks at the figures; gives what changed, if anything did.
   std::vector<Change> Tick(SteadyTime now);
