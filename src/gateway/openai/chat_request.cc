@@ -23,6 +23,9 @@ constexpr size_t kMaxTools = 128;
 constexpr size_t kMaxToolNameBytes = 64;
 constexpr double kMaxRepetitionPenalty = 10;  // beyond it every repeated token is as good as banned
 
+constexpr size_t kMaxNameBytes = 256;
+constexpr double kMaxLimit = 1e9;
+
 std::unexpected<Failure> BadBody(std::string message) {
   return std::unexpected(Failure{FailureCode::kInvalidRequest, std::move(message)});
 }
@@ -308,6 +311,35 @@ std::expected<void, Failure> ParseRouting(const ObjectReader& body, GenerateRequ
   return {};
 }
 
+// Names go into hashes and records, so they are bounded.
+Parsed<std::string> ParseName(const ObjectReader& body, std::string_view field) {
+  TANDEM_ASSIGN_OR_RETURN(const auto name, body.String(field));
+  if (!name) return std::string();
+  if (name->size() > kMaxNameBytes) {
+    return Invalid(field, "has {} bytes; at most {} are accepted", name->size(), kMaxNameBytes);
+  }
+  return std::string(*name);
+}
+
+Parsed<std::optional<double>> ParseLimit(const ObjectReader& body, std::string_view field) {
+  TANDEM_ASSIGN_OR_RETURN(const auto limit, body.Number(field, 0, kMaxLimit));
+  if (limit && *limit <= 0) return Invalid(field, "must be above 0");
+  return limit;
+}
+
+// What the client asks of the route.
+std::expected<void, Failure> ParseRoute(const ObjectReader& body, ChatRequest* request) {
+  TANDEM_ASSIGN_OR_RETURN(request->mode, ParseName(body, "mode"));
+  TANDEM_ASSIGN_OR_RETURN(request->user, ParseName(body, "user"));
+  TANDEM_ASSIGN_OR_RETURN(request->conversation_id, ParseName(body, "conversation_id"));
+  TANDEM_ASSIGN_OR_RETURN(const auto fallback, body.Bool("fallback"));
+  request->may_fall_back = fallback.value_or(true);
+  TANDEM_ASSIGN_OR_RETURN(request->max_ttft_ms, ParseLimit(body, "max_ttft_ms"));
+  TANDEM_ASSIGN_OR_RETURN(request->max_latency_ms, ParseLimit(body, "max_latency_ms"));
+  TANDEM_ASSIGN_OR_RETURN(request->max_cost_usd, ParseLimit(body, "max_cost_usd"));
+  return {};
+}
+
 std::expected<void, Failure> ParseStreaming(const ObjectReader& body, ChatRequest* request) {
   TANDEM_ASSIGN_OR_RETURN(const auto stream, body.Bool("stream"));
   TANDEM_ASSIGN_OR_RETURN(const json::object* options, body.Object("stream_options"));
@@ -348,7 +380,7 @@ std::expected<ChatRequest, Failure> ParseChatRequest(std::string_view body,
 
   TANDEM_RETURN_IF_ERROR(CheckModalities(reader));
   TANDEM_RETURN_IF_ERROR(CheckResponseFormat(reader));
-  TANDEM_RETURN_IF_ERROR(reader.String("user"));
+  TANDEM_RETURN_IF_ERROR(ParseRoute(reader, &request));
   TANDEM_RETURN_IF_ERROR(ParseRouting(reader, &generate));
   TANDEM_RETURN_IF_ERROR(ParseStreaming(reader, &request));
   TANDEM_ASSIGN_OR_RETURN(request.include_tandem, ParseIncludeTandem(reader));

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <expected>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -28,6 +29,15 @@ struct ChatRequest {
   bool include_usage = false;       // stream_options.include_usage
   bool include_tandem = false;      // `tandem: true`, or "tandem" in `include`
   bool parallel_tool_calls = true;  // false: at most one call in the answer
+
+  // What the client asks of the route; all of it optional.
+  std::string mode;             // as written, PREFER_ON_DEVICE and the like; empty: the strategy's
+  std::string user;             // the end user: whom a split or a roll-out keeps in its place
+  std::string conversation_id;  // of the conversation that this request continues
+  bool may_fall_back = true;    // `fallback: false`: only the first choice may answer
+  std::optional<double> max_ttft_ms;  // the limits that the client sets, each above 0
+  std::optional<double> max_latency_ms;
+  std::optional<double> max_cost_usd;
 };
 
 // Parses and validates. Unknown fields are ignored, of duplicate fields the last counts, and an

@@ -167,6 +167,12 @@ TEST(ChatRequestTest, WrongTypeOrRangeNamesTheField) {
       {R"("n":129)", "n"},
       {R"("n":"1")", "n"},
       {R"("user":5)", "user"},
+      {R"("mode":1)", "mode"},
+      {R"("conversation_id":{})", "conversation_id"},
+      {R"("fallback":"no")", "fallback"},
+      {R"("max_ttft_ms":0)", "max_ttft_ms"},
+      {R"("max_latency_ms":-1)", "max_latency_ms"},
+      {R"("max_cost_usd":"1")", "max_cost_usd"},
       {R"("response_format":"text")", "response_format"},
       {R"("response_format":{})", "response_format.type"},
       {R"("response_format":{"type":5})", "response_format.type"},
@@ -399,6 +405,28 @@ TEST(ChatRequestTest, PrivacyIsOneOfItsNames) {
   const auto wrong = ParseChatRequest(Body(R"(,"privacy":"secret")"));
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().param, "privacy");
+}
+
+TEST(ChatRequestTest, RouteWishesAreOptionalAndBounded) {
+  const std::string head = fmt::format(R"({{"model":"m","messages":{})", kHi);
+  const auto none = ParseChatRequest(head + "}").value();
+  EXPECT_TRUE(none.may_fall_back);
+  EXPECT_FALSE(none.max_ttft_ms || none.max_latency_ms || none.max_cost_usd);
+  const auto all = ParseChatRequest(head + R"(,"mode":"ONLY_ON_DEVICE","user":"u",)"
+                                           R"("conversation_id":"c","fallback":false,)"
+                                           R"("max_ttft_ms":400,"max_latency_ms":2e3,)"
+                                           R"("max_cost_usd":0.001})")
+                       .value();
+  EXPECT_EQ(all.mode, "ONLY_ON_DEVICE");
+  EXPECT_EQ(all.user, "u");
+  EXPECT_EQ(all.conversation_id, "c");
+  EXPECT_FALSE(all.may_fall_back);
+  EXPECT_EQ(all.max_ttft_ms, 400);
+  EXPECT_EQ(all.max_latency_ms, 2000);
+  EXPECT_EQ(all.max_cost_usd, 0.001);
+  const auto bad = ParseChatRequest(
+      head + fmt::format(R"(,"conversation_id":"{}"}})", std::string(257, 'x')));
+  EXPECT_EQ(bad.error().param, "conversation_id");
 }
 
 }  // namespace
