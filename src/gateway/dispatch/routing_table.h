@@ -1,0 +1,74 @@
+// One version of everything that decides how requests are answered. The configuration makes it,
+// the dispatcher swaps it as a whole.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gateway/dispatch/canary_control.h"
+#include "gateway/provider/provider.h"
+#include "gateway/router/breaker.h"
+#include "gateway/router/policy.h"
+
+namespace tandem::gateway::dispatch {
+
+// How calls of one target are run. Zero means no limit.
+struct TargetRun {
+  std::chrono::milliseconds first_token_timeout{0};
+  std::chrono::milliseconds between_tokens_timeout{0};
+  std::chrono::milliseconds total_timeout{0};
+  // The beginning of an answer is held back until so many pieces of text or so much time, so that a
+  // bad one is never seen.
+  int hold_tokens = 0;
+  std::chrono::milliseconds hold{0};
+  // The next candidate starts as well when there is no first token by then.
+  std::optional<std::chrono::milliseconds> hedge_after;
+  int max_retries = 2;
+  // A first token later than this counts as a slow call in the breaker; 0: none is slow.
+  std::chrono::milliseconds slow_after{0};
+
+  friend bool operator==(const TargetRun&, const TargetRun&) = default;
+};
+
+struct RoutingTable {
+  std::string digest;                // SHA-256 of the configuration, hexadecimal
+  std::vector<Strategy> strategies;  // the first is the default; at least one; each valid
+  // By strategy name and target id, "three-tier/cloud"; absent: TargetRun's defaults.
+  std::map<std::string, TargetRun, std::less<>> runs;
+  BreakerOptions breaker;
+  Privacy privacy = Privacy::kAny;          // of every request at the least
+  std::vector<std::string> redacted_names;  // of people and things, for Privacy::kRedacted
+  std::chrono::milliseconds deadline{0};    // for the whole chain of providers; 0: none
+  bool hand_off = true;                     // another provider may continue an answer
+  std::optional<CanaryPlan> canary;         // started when it differs from the one that ran last
+  std::string reference_model;              // whose price savings are measured against
+};
+
+// What others know about the targets; app/ implements it over the engine, the fleet and the
+// configured upstreams. Thread: any. Called for every request: nothing in it may wait.
+class TargetSource {
+ public:
+  virtual ~TargetSource() = default;
+
+  struct Found {
+    std::shared_ptr<Provider> provider;  // null: cannot be called, and `state` says why
+    TargetState state;                   // installed, enabled, queue and memory figures
+    bool continues = false;              // takes GenerateRequest::assistant_prefix
+  };
+  virtual Found Find(const Target& target) = 0;
+
+  // A model that no strategy names, as a target of its own.
+  // Errors: kModelNotFound; kModelNotInstalled with the command that installs it.
+  virtual std::expected<Target, Failure> Resolve(std::string_view model) = 0;
+
+  virtual DeviceState ReadDevice() = 0;
+};
+
+}  // namespace tandem::gateway::dispatch
