@@ -31,8 +31,9 @@ struct ClientRequest {
   // Zero: no limit. Each is kDeadlineExceeded, with the stage it hit.
   std::chrono::milliseconds connect_timeout{10'000};  // name, TCP, proxy and TLS together
   std::chrono::milliseconds first_byte_timeout{
-      60'000};                                     // request sent to response headers complete
-  std::chrono::milliseconds idle_timeout{60'000};  // between two pieces of the body
+      60'000};  // request sent to response headers complete
+  // Between two pieces of the body that are progress (ResponseHandler::MadeProgress).
+  std::chrono::milliseconds idle_timeout{60'000};
   std::chrono::milliseconds total_timeout{0};
 };
 
@@ -72,6 +73,10 @@ class ResponseHandler {
   virtual void OnHead(ClientResponseHead head) = 0;
   // The next bytes of the body, without chunked coding; valid until it returns.
   virtual void OnBody(std::string_view bytes) = 0;
+  // Whether what came since this was last asked is what the caller waits for. Where it is not, as
+  // with the comments by which a server keeps a connection alive, the timeout that runs goes on:
+  // first_byte_timeout until there was progress, idle_timeout from then on. Asked after each read.
+  virtual bool MadeProgress() { return true; }
   virtual void OnDone(CallOutcome outcome) = 0;
 };
 

@@ -557,6 +557,43 @@ TEST_F(HttpClientTimeoutTest, BodyStalls) {
   EXPECT_THAT(reply->message(), HasSubstr("stalled"));
 }
 
+// A body of dots, of which none is what the caller waits for, then of crosses, which are.
+TEST_F(HttpClientTimeoutTest, OnlyProgressStretchesATimeout) {
+  class Handler final : public ResponseHandler {
+   public:
+    explicit Handler(std::shared_ptr<Reply> reply) : inner_(std::move(reply)) {}
+    void OnHead(ClientResponseHead head) override { inner_.OnHead(std::move(head)); }
+    void OnBody(std::string_view bytes) override {
+      progress_ = bytes.find('x') != std::string_view::npos;
+      inner_.OnBody(bytes);
+    }
+    bool MadeProgress() override { return std::exchange(progress_, false); }
+    void OnDone(CallOutcome outcome) override { inner_.OnDone(std::move(outcome)); }
+
+   private:
+    Reply::Handler inner_;
+    bool progress_ = false;
+  };
+  for (const bool crosses : {false, true}) {
+    RawServer server([&](RawPeer& peer, int) {
+      peer.ReadUntil("\r\n\r\n");
+      peer.Send("HTTP/1.1 200 OK\r\n\r\n");
+      if (crosses) peer.Send("x");
+      while (peer.Send(".")) std::this_thread::yield();
+    });
+    ClientRequest request = Limited(server.url());
+    request.first_byte_timeout = seconds(40);
+    request.idle_timeout = seconds(5);
+    auto reply = std::make_shared<Reply>();
+    call_ = client_->Send(request, std::make_unique<Handler>(reply));
+    EXPECT_TRUE(reply->WaitBody(2));
+    EXPECT_TRUE(AdvanceUntilDone(reply, clock_));
+    EXPECT_EQ(reply->code(), ErrorCode::kDeadlineExceeded);
+    EXPECT_EQ(reply->outcome->stage, CallStage::kBody);
+    EXPECT_THAT(reply->message(), HasSubstr(crosses ? "stalled for 5000 ms" : "within 40000 ms"));
+  }
+}
+
 TEST_F(HttpClientTimeoutTest, TotalTimeHoldsForASlowDrip) {
   RawServer server([](RawPeer& peer, int) {
     peer.ReadUntil("\r\n\r\n");

@@ -291,6 +291,43 @@ Parsed<std::string> ParseModel(const ObjectReader& body) {
   return std::string(*name);
 }
 
+// An answer that has begun: an assistant's message at the end, with `prefix: true` (DeepSeek's
+// form) or with `continue_final_message: true` beside it (vLLM's). Takes it out of the
+// conversation.
+std::expected<void, Failure> TakePrefix(const ObjectReader& body, const json::array& messages,
+                                        GenerateRequest* generate) {
+  const size_t last = messages.size() - 1;
+  std::string asked_by;
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const ObjectReader message(messages[i].get_object(), fmt::format("messages[{}]", i));
+    TANDEM_ASSIGN_OR_RETURN(const auto prefix, message.Bool("prefix"));
+    if (!prefix.value_or(false)) continue;
+    asked_by = message.PathOf("prefix");
+    if (i != last) return Invalid(asked_by, "is for the last message only");
+  }
+  TANDEM_ASSIGN_OR_RETURN(const auto go_on, body.Bool("continue_final_message"));
+  TANDEM_ASSIGN_OR_RETURN(const auto new_turn, body.Bool("add_generation_prompt"));
+  if (go_on.value_or(false)) {
+    if (asked_by.empty()) asked_by = "continue_final_message";
+    if (new_turn.value_or(false)) {
+      return Invalid("add_generation_prompt",
+                     "must be false where the final message is to be continued");
+    }
+  }
+  if (asked_by.empty()) return {};
+  Message& message = generate->messages.back();
+  if (message.role != "assistant") {
+    return Invalid(asked_by, "is for a message of the assistant, not of \"{}\"", message.role);
+  }
+  if (!message.tool_calls.empty()) {
+    return Unsupported(asked_by, "is for a message of text; this one has tool_calls");
+  }
+  if (last == 0) return Invalid(asked_by, "needs a message before it that is to be answered");
+  generate->assistant_prefix = std::move(message.content);
+  generate->messages.pop_back();
+  return {};
+}
+
 // The switches of the wire contract.
 std::expected<void, Failure> ParseRouting(const ObjectReader& body, GenerateRequest* generate) {
   TANDEM_ASSIGN_OR_RETURN(const auto force_local, body.Bool("force_local_inference"));
@@ -366,6 +403,7 @@ std::expected<ChatRequest, Failure> ParseChatRequest(std::string_view body,
   TANDEM_ASSIGN_OR_RETURN(const json::array* messages, reader.Array("messages"));
   if (messages == nullptr) return Invalid("messages", "is required");
   TANDEM_ASSIGN_OR_RETURN(generate.messages, ParseMessages(*messages));
+  TANDEM_RETURN_IF_ERROR(TakePrefix(reader, *messages, &generate));
 
   TANDEM_ASSIGN_OR_RETURN(generate.sampling, ParseSampling(reader));
   TANDEM_ASSIGN_OR_RETURN(generate.max_tokens, ParseMaxTokens(reader));

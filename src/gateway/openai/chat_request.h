@@ -41,7 +41,8 @@ struct ChatRequest {
 };
 
 // Parses and validates. Unknown fields are ignored, of duplicate fields the last counts, and an
-// optional field that is null counts as absent.
+// optional field that is null counts as absent. A last message of the assistant with `prefix:
+// true`, or any with `continue_final_message: true` in the body, becomes generate.assistant_prefix.
 // Errors: kPayloadTooLarge; kInvalidRequest (not JSON, not UTF-8, too deep, missing, mistyped or
 //   out of range) and kUnsupported (images, n > 1, JSON modes, ...), both with `param` set to the
 //   field's path, for example "messages[2].content[0].type".

@@ -424,9 +424,72 @@ TEST(ChatRequestTest, RouteWishesAreOptionalAndBounded) {
   EXPECT_EQ(all.max_ttft_ms, 400);
   EXPECT_EQ(all.max_latency_ms, 2000);
   EXPECT_EQ(all.max_cost_usd, 0.001);
-  const auto bad = ParseChatRequest(
-      head + fmt::format(R"(,"conversation_id":"{}"}})", std::string(257, 'x')));
+  const auto bad =
+      ParseChatRequest(head + fmt::format(R"(,"conversation_id":"{}"}})", std::string(257, 'x')));
   EXPECT_EQ(bad.error().param, "conversation_id");
+}
+
+TEST(ChatRequestTest, AnAnswerThatHasBegunIsTakenOutOfTheConversation) {
+  constexpr std::string_view kAsk = R"({"role":"user","content":"hi"},)";
+  const std::string deepseek = BodyWithMessages(
+      fmt::format(R"([{}{{"role":"assistant","content":"Hel","prefix":true}}])", kAsk));
+  const std::string vllm = fmt::format(
+      R"({{"model":"demo","messages":[{}{{"role":"assistant","content":[{{"type":"text",
+          "text":"Hel"}}]}}],"continue_final_message":true,"add_generation_prompt":false}})",
+      kAsk);
+  for (const std::string& body : {deepseek, vllm}) {
+    const ChatRequest request = MustParse(body);
+    EXPECT_EQ(request.generate.assistant_prefix, "Hel");
+    ASSERT_EQ(request.generate.messages.size(), 1u);
+    EXPECT_EQ(request.generate.messages[0].role, "user");
+  }
+  // Without either, or with a no, it is a turn like any other.
+  for (const char* field : {"", R"(,"prefix":false)", R"(,"prefix":null)"}) {
+    const ChatRequest request = MustParse(BodyWithMessages(
+        fmt::format(R"([{}{{"role":"assistant","content":"Hel"{}}}])", kAsk, field)));
+    EXPECT_EQ(request.generate.assistant_prefix, "");
+    EXPECT_EQ(request.generate.messages.size(), 2u);
+  }
+  // Nothing has been said yet: the same as no such message.
+  const ChatRequest empty = MustParse(BodyWithMessages(
+      fmt::format(R"([{}{{"role":"assistant","content":"","prefix":true}}])", kAsk)));
+  EXPECT_EQ(empty.generate.assistant_prefix, "");
+  EXPECT_EQ(empty.generate.messages.size(), 1u);
+}
+
+TEST(ChatRequestTest, APrefixThatCannotBeContinuedNamesItsField) {
+  struct Case {
+    std::string_view body;
+    std::string_view param;
+    FailureCode code = FailureCode::kInvalidRequest;
+  };
+  for (const Case& c : {
+           Case{R"({"model":"m","messages":[{"role":"assistant","content":"a","prefix":true},
+                {"role":"user","content":"b"}]})",
+                "messages[0].prefix"},
+           Case{R"({"model":"m","messages":[{"role":"user","content":"a","prefix":true}]})",
+                "messages[0].prefix"},
+           Case{R"({"model":"m","messages":[{"role":"assistant","content":"a","prefix":true}]})",
+                "messages[0].prefix"},
+           Case{R"({"model":"m","messages":[{"role":"user","content":"a"},
+                {"role":"assistant","content":"a","prefix":"yes"}]})",
+                "messages[1].prefix"},
+           Case{R"({"model":"m","messages":[{"role":"user","content":"a"},
+                {"role":"assistant","content":"a","prefix":true,"tool_calls":[{"id":"i",
+                "function":{"name":"f","arguments":"{}"}}]}]})",
+                "messages[1].prefix", FailureCode::kUnsupported},
+           Case{R"({"model":"m","messages":[{"role":"user","content":"a"}],
+                "continue_final_message":true})",
+                "continue_final_message"},
+           Case{R"({"model":"m","messages":[{"role":"user","content":"a"},
+                {"role":"assistant","content":"a"}],"continue_final_message":true,
+                "add_generation_prompt":true})",
+                "add_generation_prompt"},
+       }) {
+    const Failure failure = MustFail(c.body);
+    EXPECT_EQ(failure.param, c.param);
+    EXPECT_EQ(failure.code, c.code) << c.param;
+  }
 }
 
 }  // namespace

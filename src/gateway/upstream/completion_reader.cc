@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <boost/json.hpp>
 
-#include "base/utf8.h"
+#include "gateway/upstream/upstream_error.h"
 
 namespace tandem::gateway::upstream {
 namespace {
@@ -17,7 +17,6 @@ constexpr size_t kMaxEventBytes = size_t{1} << 20;
 constexpr size_t kMaxWholeBytes = size_t{16} << 20;
 constexpr size_t kMaxCallBytes = size_t{1} << 20;
 constexpr int64_t kMaxCalls = 128;
-constexpr size_t kMaxQuotedBytes = 300;
 
 const json::object* ObjectAt(const json::object& object, std::string_view name) {
   const json::value* value = object.if_contains(name);
@@ -67,8 +66,6 @@ std::optional<TokenLogprob> LogprobFrom(const json::value& item) {
   }
   return token;
 }
-
-std::string Quote(std::string_view text) { return utf8::Sanitize(text.substr(0, kMaxQuotedBytes)); }
 
 }  // namespace
 
@@ -126,10 +123,7 @@ void CompletionReader::OnObject(std::string_view text) {
     return Fail(FailureCode::kUnavailable, "the upstream sent something that is not a JSON object");
   }
   if (const json::value* in_band = object->if_contains("error"); in_band && !in_band->is_null()) {
-    const json::object* details = in_band->if_object();
-    return Fail(FailureCode::kUnavailable,
-                fmt::format("the upstream failed: {}",
-                            details ? Quote(StringAt(*details, "message")) : "no reason given"));
+    return Fail(FailureFromObject(*in_band));
   }
   if (const json::object* usage = ObjectAt(*object, "usage")) usage_ = UsageFrom(*usage);
   const json::value* choices = object->if_contains("choices");
@@ -141,6 +135,10 @@ void CompletionReader::OnObject(std::string_view text) {
   const json::object* delta =
       choice ? ObjectAt(*choice, form_ == Form::kStream ? "delta" : "message") : nullptr;
   if (delta != nullptr) {
+    // Thoughts under their two names (DeepSeek's; vLLM's and Ollama's newer one), not passed on.
+    if (!StringAt(*delta, "reasoning_content").empty() || !StringAt(*delta, "reasoning").empty()) {
+      ++n_pieces_;
+    }
     TextDelta piece{.text = std::string(StringAt(*delta, "content")), .logprobs = {}};
     if (const json::object* logprobs = ObjectAt(*choice, "logprobs")) {
       const json::value* content = logprobs->if_contains("content");
@@ -150,13 +148,17 @@ void CompletionReader::OnObject(std::string_view text) {
         }
       }
     }
-    if (!piece.text.empty() || !piece.logprobs.empty()) (*sink_)(std::move(piece));
+    if (!piece.text.empty() || !piece.logprobs.empty()) {
+      ++n_pieces_;
+      (*sink_)(std::move(piece));
+    }
     const json::value* calls = delta->if_contains("tool_calls");
     if (calls != nullptr && calls->is_array()) {
       int64_t position = 0;
       for (const json::value& item : calls->get_array()) {
         const json::object* call = item.if_object();
         if (call == nullptr) continue;
+        ++n_pieces_;
         // A complete message has no index: its calls stand in order.
         const json::value* index = call->if_contains("index");
         const int64_t at = index && index->is_int64() ? index->get_int64() : position;
@@ -206,43 +208,13 @@ void CompletionReader::Finish() {
 }
 
 void CompletionReader::Fail(FailureCode code, std::string message) {
-  if (ended_) return;
-  ended_ = true;
-  (*sink_)(Failed{{code, std::move(message)}});
+  Fail(Failure{code, std::move(message)});
 }
 
-Failure FailureFromStatus(int status, std::string_view body, std::string_view upstream) {
-  std::string message;
-  boost::system::error_code error;
-  const json::value value = json::parse(body, error);
-  if (!error && value.is_object()) {
-    if (const json::object* details = ObjectAt(value.get_object(), "error")) {
-      message = Quote(StringAt(*details, "message"));
-    }
-  }
-  switch (status) {
-    case 400:
-    case 422:
-      return {FailureCode::kInvalidRequest,
-              fmt::format("{} refused the request: {}", upstream, message)};
-    case 413:
-      return {FailureCode::kPayloadTooLarge,
-              fmt::format("{} finds the request too large: {}", upstream, message)};
-    case 401:
-    case 403:
-      return {FailureCode::kUnavailable,
-              fmt::format("{} does not accept the key that it was configured with", upstream)};
-    case 402:
-      return {FailureCode::kUnavailable, fmt::format("the quota at {} is spent", upstream)};
-    case 404:
-      return {FailureCode::kUnavailable,
-              fmt::format("{} has no such model or path; check its configuration", upstream)};
-    case 429:
-      return {FailureCode::kRateLimited, fmt::format("{} asks to slow down", upstream)};
-    default:
-      return {FailureCode::kUnavailable,
-              fmt::format("{} answered with status {}", upstream, status)};
-  }
+void CompletionReader::Fail(Failure failure) {
+  if (ended_) return;
+  ended_ = true;
+  (*sink_)(Failed{.failure = std::move(failure), .usage = usage_});
 }
 
 }  // namespace tandem::gateway::upstream

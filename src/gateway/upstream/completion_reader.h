@@ -1,6 +1,7 @@
 // An upstream's answer, from the bytes of an HTTP body to a provider's events.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,8 +19,9 @@ namespace tandem::gateway::upstream {
 // What differs between upstreams and is understood from the bytes alone: comments as keep-alive and
 // empty lines (DeepSeek), reasoning_content (left out: it is not part of the answer), usage in its
 // own chunk or in the last one, a missing [DONE], an error object in the middle of the stream,
-// finish_reason insufficient_system_resource. Function calls arrive in fragments; each is passed on
-// whole, as text in the form that gateway/openai's reader of function calls knows.
+// finish_reason insufficient_system_resource. An upstream that reports no usage leaves it zero,
+// which no answer's prompt_tokens is otherwise. Function calls arrive in fragments; each is passed
+// on whole, as text in the form that gateway/openai's reader of function calls knows.
 //
 // Thread: one.
 class CompletionReader {
@@ -35,6 +37,8 @@ class CompletionReader {
   void End();
 
   bool ended() const { return ended_; }
+  // Grows with everything that the model wrote, thoughts included, and not with signs of life.
+  uint64_t n_pieces() const { return n_pieces_; }
 
  private:
   struct PartialCall {
@@ -47,6 +51,7 @@ class CompletionReader {
   void FlushCalls();
   void Finish();
   void Fail(FailureCode code, std::string message);
+  void Fail(Failure failure);
 
   const Form form_;
   EventSink* const sink_;  // not owned
@@ -55,13 +60,9 @@ class CompletionReader {
   std::map<int64_t, PartialCall> calls_;
   std::optional<FinishReason> finish_reason_;
   Usage usage_;
+  uint64_t n_pieces_ = 0;
   bool any_chunk_ = false;
   bool ended_ = false;
 };
-
-// The failure that an upstream's error status stands for. `body` may hold OpenAI's error object;
-// its message is passed on for the caller's own mistakes only (400, 413, 422), because others may
-// tell about our account.
-Failure FailureFromStatus(int status, std::string_view body, std::string_view upstream);
 
 }  // namespace tandem::gateway::upstream

@@ -16,6 +16,7 @@ struct Read {
   std::vector<TokenLogprob> logprobs;
   std::optional<Finished> finished;
   std::optional<Failure> failure;
+  Usage failed_usage;
   int ends = 0;
 };
 
@@ -32,6 +33,7 @@ Read ReadBody(std::string_view body, size_t step,
       ++read.ends;
     } else {
       read.failure = std::get<Failed>(event).failure;
+      read.failed_usage = std::get<Failed>(event).usage;
       ++read.ends;
     }
   };
@@ -145,16 +147,34 @@ TEST(CompletionReaderTest, AWholeObjectIsAnAnswerToo) {
   EXPECT_EQ(read.logprobs[0].top.size(), 1u);
 }
 
-TEST(CompletionReaderTest, StatusesBecomeFailuresThatDoNotTellAboutOurAccount) {
-  constexpr std::string_view kBody = R"({"error":{"message":"secret account detail"}})";
-  EXPECT_EQ(FailureFromStatus(400, kBody, "u").code, FailureCode::kInvalidRequest);
-  EXPECT_THAT(FailureFromStatus(400, kBody, "u").message, HasSubstr("secret account detail"));
-  EXPECT_EQ(FailureFromStatus(429, kBody, "u").code, FailureCode::kRateLimited);
-  for (const int status : {401, 402, 403, 404, 500, 503, 302}) {
-    const Failure failure = FailureFromStatus(status, kBody, "u");
-    EXPECT_EQ(failure.code, FailureCode::kUnavailable) << status;
-    EXPECT_THAT(failure.message, testing::Not(HasSubstr("secret"))) << status;
-  }
+TEST(CompletionReaderTest, OnlyWhatTheModelWroteIsAPiece) {
+  const auto pieces = [](std::string_view body) {
+    EventSink sink = [](const GenerateEvent&) {};
+    CompletionReader reader(CompletionReader::Form::kStream, &sink);
+    reader.Push(body);
+    return reader.n_pieces();
+  };
+  EXPECT_EQ(pieces(": keep-alive\n\n\n\n"), 0u);
+  EXPECT_EQ(
+      pieces("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"),
+      0u);
+  EXPECT_EQ(pieces("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"), 1u);
+  EXPECT_EQ(pieces("data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"a\"}}]}\n\n"), 1u);
+  EXPECT_EQ(pieces("data: {\"choices\":[{\"delta\":{\"reasoning\":\"a\"}}]}\n\n"), 1u);
+  EXPECT_EQ(pieces("data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":"
+                   "{\"arguments\":\"{\"}}]}}]}\n\n"),
+            1u);
+}
+
+TEST(CompletionReaderTest, AnErrorInTheStreamKeepsItsMeaningAndTheUsageSoFar) {
+  const Read read = ReadBody(
+      "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],"
+      "\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":1}}\n\n"
+      "data: {\"error\":{\"message\":\"x\",\"code\":\"rate_limit_exceeded\"}}\n\n",
+      11);
+  ASSERT_TRUE(read.failure);
+  EXPECT_EQ(read.failure->code, FailureCode::kRateLimited);
+  EXPECT_EQ(read.failed_usage, (Usage{.prompt_tokens = 7, .completion_tokens = 1}));
 }
 
 }  // namespace

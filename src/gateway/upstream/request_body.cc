@@ -37,13 +37,25 @@ void Put(json::object* body, std::string_view name, const std::optional<T>& valu
 }  // namespace
 
 std::string ChatCompletionBody(const GenerateRequest& request, std::string_view model,
-                               bool extensions) {
+                               const Quirks& quirks) {
   json::array messages;
   for (const Message& message : request.messages) messages.push_back(MessageJson(message));
+  if (!request.assistant_prefix.empty()) {
+    json::object prefix{{"role", "assistant"}, {"content", request.assistant_prefix}};
+    if (quirks.prefix == NativePrefix::kPrefixField) prefix["prefix"] = true;
+    messages.push_back(std::move(prefix));
+  }
   json::object body{{"model", model},
                     {"messages", std::move(messages)},
                     {"stream", true},
                     {"stream_options", {{"include_usage", true}}}};
+  if (!request.assistant_prefix.empty()) {
+    if (quirks.prefix == NativePrefix::kContinueFinalMessage) {
+      body["continue_final_message"] = true;
+      body["add_generation_prompt"] = false;
+    }
+    if (quirks.thinking_is_on_by_default) body["thinking"] = {{"type", "disabled"}};
+  }
   if (!request.tools_json.empty()) {
     // Checked when the request came in; an upstream would refuse what is not an array of tools.
     boost::system::error_code error;
@@ -56,12 +68,14 @@ std::string ChatCompletionBody(const GenerateRequest& request, std::string_view 
   Put(&body, "presence_penalty", sampling.presence_penalty);
   Put(&body, "frequency_penalty", sampling.frequency_penalty);
   Put(&body, "seed", sampling.seed);
-  if (extensions) {
+  if (quirks.top_k_and_min_p) {
     Put(&body, "top_k", sampling.top_k);
     Put(&body, "min_p", sampling.min_p);
-    Put(&body, "repetition_penalty", sampling.repetition_penalty);
   }
-  Put(&body, "max_tokens", request.max_tokens);
+  if (!quirks.repetition_penalty.empty()) {
+    Put(&body, quirks.repetition_penalty, sampling.repetition_penalty);
+  }
+  Put(&body, quirks.max_tokens, request.max_tokens);
   if (!request.stop.empty()) {
     json::array stop;
     for (const std::string& text : request.stop) stop.emplace_back(text);

@@ -183,7 +183,8 @@ void ClientCall::Resume() {
     const auto self = weak.lock();
     if (!self || self->done_ || self->stage_ == CallStage::kConnect) return;
     if (self->stage_ == CallStage::kBody) {
-      self->deadline_ = self->After(self->request_.idle_timeout);
+      self->deadline_ = self->After(self->progressed_ ? self->request_.idle_timeout
+                                                      : self->request_.first_byte_timeout);
     }
     self->OnReadable();
   });
@@ -265,6 +266,11 @@ void ClientCall::CheckTimeouts(SteadyTime now) {
       case CallStage::kComplete:
         // While the caller wants nothing, nothing is late; Resume starts the time anew.
         if (paused_) return;
+        if (!progressed_) {
+          return Fail(ErrorCode::kDeadlineExceeded,
+                      fmt::format("no answer from {} within {} ms, only signs of life",
+                                  url_.Authority(true), request_.first_byte_timeout.count()));
+        }
         return Fail(ErrorCode::kDeadlineExceeded,
                     fmt::format("the response from {} stalled for {} ms", url_.Authority(true),
                                 request_.idle_timeout.count()));
@@ -503,10 +509,13 @@ void ClientCall::OnReadable() {
     switch (connection->transport->Read(scratch, &n)) {
       case IoState::kOk:
         got_bytes_ = true;
-        if (stage_ == CallStage::kBody) deadline_ = After(request_.idle_timeout);
         Consume({scratch.data(), n});
         // Done, or begun anew on another connection, whose own events lead here.
         if (done_ || connection_ != connection) return;
+        if (stage_ == CallStage::kBody && handler_->MadeProgress()) {
+          progressed_ = true;
+          deadline_ = After(request_.idle_timeout);
+        }
         break;
       case IoState::kWantRead:
         return connection->WaitReadable();
@@ -562,7 +571,6 @@ void ClientCall::Consume(std::string_view data) {
 
 void ClientCall::OnParsedHead(ClientResponseHead head) {
   stage_ = CallStage::kBody;
-  deadline_ = After(request_.idle_timeout);
   handler_->OnHead(std::move(head));
 }
 

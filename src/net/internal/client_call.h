@@ -153,6 +153,7 @@ class ClientCall final : public HttpCall,
   CallStage stage_ = CallStage::kConnect;
   bool reused_ = false;
   bool got_bytes_ = false;
+  bool progressed_ = false;  // ResponseHandler::MadeProgress
   bool done_ = false;
   std::atomic<bool> paused_{false};
   SteadyTime deadline_ = SteadyTime::max();          // of the stage
