@@ -41,6 +41,10 @@ enum class FailureCode {
 // For tables and the tests over them: codes are dense from 0 to kFailureCodeCount - 1.
 inline constexpr int kFailureCodeCount = static_cast<int>(FailureCode::kInternal) + 1;
 
+// "invalid_request", "unavailable", ...: the names in records and figures. What clients see is
+// gateway/openai/error_table.h's.
+std::string_view FailureCodeName(FailureCode code);
+
 struct Failure {
   FailureCode code = FailureCode::kInternal;
   std::string message;     // for the client: what is wrong and what to do

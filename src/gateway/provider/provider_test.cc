@@ -1,12 +1,24 @@
 #include "gateway/provider/provider.h"
 #include "gateway/provider/privacy.h"
 
+#include <set>
+
 #include <gtest/gtest.h>
 
 #include "gateway/provider/fake_provider.h"
 
 namespace tandem::gateway {
 namespace {
+
+TEST(FailureTest, EveryCodeHasANameOfItsOwn) {
+  std::set<std::string_view> names;
+  for (int code = 0; code < kFailureCodeCount; ++code) {
+    const std::string_view name = FailureCodeName(static_cast<FailureCode>(code));
+    EXPECT_NE(name, "unknown") << code;
+    EXPECT_TRUE(names.insert(name).second) << name;
+  }
+  EXPECT_EQ(FailureCodeName(FailureCode::kNpuContextCreateFailed), "npu_context_create_failed");
+}
 
 TEST(FailureTest, EveryBaseErrorHasTheDocumentedFailure) {
   const std::pair<ErrorCode, FailureCode> rows[] = {
