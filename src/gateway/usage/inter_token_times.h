@@ -8,9 +8,9 @@
 
 namespace tandem::gateway::usage {
 
-// Log-linear: 8 equal sub-buckets in each octave from 1/16 ms to 2^17 ms (131 s), so that a quantile
-// is off by at most 1/16 of its value; smaller and larger gaps count in the first and last bucket.
-// The largest gap is kept exactly. Thread: one at a time. Cost: Add is a few nanoseconds.
+// Log-linear: 8 equal sub-buckets in each octave from 1/16 ms to 2^17 ms (131 s), so that a
+// quantile is off by at most 1/16 of its value; smaller and larger gaps count in the first and last
+// bucket. The largest gap is kept exactly. Thread: one at a time. Cost: Add is a few nanoseconds.
 class InterTokenTimes {
  public:
   static constexpr int kSubBucketBits = 3;
@@ -22,7 +22,8 @@ class InterTokenTimes {
 
   uint32_t count() const { return count_; }
   double max_ms() const { return max_ms_; }
-  // The gap that a share q (0..1) of all gaps does not exceed (nearest rank); 0 where there is none.
+  // The gap that a share q (0..1) of all gaps does not exceed (nearest rank); 0 where there is
+  // none.
   double Quantile(double q) const;
 
   // Gaps in one bucket, and the value that stands for them.

@@ -23,8 +23,8 @@ constexpr size_t kMaxFileBytes = size_t{1} << 20;
 constexpr int64_t kTokensPerUnit = 1'000'000;  // prices are for so many
 // Of one price; see CostOfTokens.
 constexpr double kMaxUsd = 1000;
-constexpr std::string_view kFields[] = {"model",  "tier",    "from",  "input", "cached_input",
-                                        "output", "blended", "source"};
+constexpr std::string_view kFields[] = {"model",        "tier",   "from",    "input",
+                                        "cached_input", "output", "blended", "source"};
 
 // A price is at most 10^12, a count at most 10^8: the product is split to fit an int64.
 NanoUsd CostOfTokens(NanoUsd per_million, int64_t tokens) {
@@ -51,8 +51,8 @@ class Reader {
   void ReadEntry(const toml::table& entry, std::string_view path, std::vector<Price>* prices);
   std::optional<std::string> Text(const toml::table& entry, std::string_view path,
                                   std::string_view name);
-  std::optional<NanoUsd> Usd(const toml::table& entry, std::string_view path,
-                             std::string_view name, bool required);
+  std::optional<NanoUsd> Usd(const toml::table& entry, std::string_view path, std::string_view name,
+                             bool required);
   std::optional<int64_t> Day(const toml::table& entry, std::string_view path);
 
   const std::string_view file_name_;
@@ -134,8 +134,7 @@ std::optional<std::string> Reader::Text(const toml::table& entry, std::string_vi
   if (node == nullptr) return std::nullopt;
   const auto text = node->value_exact<std::string>();
   if (text && !text->empty() && text->size() <= 1000) return text;
-  Problem(node->source(), fmt::format("{}.{}", path, name),
-          "must be a text of 1 to 1000 bytes");
+  Problem(node->source(), fmt::format("{}.{}", path, name), "must be a text of 1 to 1000 bytes");
   return std::nullopt;
 }
 
@@ -167,9 +166,8 @@ std::optional<int64_t> Reader::Day(const toml::table& entry, std::string_view pa
     Problem(node->source(), field, "must be a date without quotes, such as 2025-09-29");
     return std::nullopt;
   }
-  const std::chrono::year_month_day day(std::chrono::year(date->year),
-                                        std::chrono::month(date->month),
-                                        std::chrono::day(date->day));
+  const std::chrono::year_month_day day(
+      std::chrono::year(date->year), std::chrono::month(date->month), std::chrono::day(date->day));
   return std::chrono::milliseconds(std::chrono::sys_days(day).time_since_epoch()).count();
 }
 

@@ -177,7 +177,8 @@ TEST(PriceTableTest, EveryMistakeIsNamedWithItsLineAndField) {
     return text.replace(at, line.size(), instead);
   };
   const std::pair<std::string, std::string> rows[] = {
-      {with("input = 1", "input = -1"), "p.toml:4:9: price[0].input: must be a number of 0 to 1000"},
+      {with("input = 1", "input = -1"),
+       "p.toml:4:9: price[0].input: must be a number of 0 to 1000"},
       {with("input = 1", "input = nan"), "p.toml:4:9: price[0].input"},
       {with("input = 1", "input = 1001"), "p.toml:4:9: price[0].input"},
       {with("input = 1", "input = \"1\""), "p.toml:4:9: price[0].input"},
@@ -206,9 +207,9 @@ TEST(PriceTableTest, EveryMistakeIsNamedWithItsLineAndField) {
 }
 
 TEST(PriceTableTest, AllMistakesAreReportedTogether) {
-  EXPECT_THAT(ErrorOf("[[price]]\nmodel = 1\nfrom = 1\ninput = 1\noutput = -1\n"),
-              AllOf(HasSubstr("price[0].model"), HasSubstr("price[0].from"),
-                    HasSubstr("price[0].output")));
+  EXPECT_THAT(
+      ErrorOf("[[price]]\nmodel = 1\nfrom = 1\ninput = 1\noutput = -1\n"),
+      AllOf(HasSubstr("price[0].model"), HasSubstr("price[0].from"), HasSubstr("price[0].output")));
 }
 
 TEST(PriceTableTest, HugeAndDeepFilesAreRefused) {

@@ -1,8 +1,8 @@
 // One record for each request: what was asked for, what was decided, who answered, what it cost and
 // how long it took; complete enough for bills, savings and dashboards. Charter of gateway/usage:
 // records, their prices, their storage and the figures made from them; it includes base/, store/,
-// metrics/ and gateway/provider. Deliberately absent: making decisions and receipts (the caller gives
-// their text), budgets (gateway/auth), and every word of a conversation.
+// metrics/ and gateway/provider. Deliberately absent: making decisions and receipts (the caller
+// gives their text), budgets (gateway/auth), and every word of a conversation.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ namespace tandem::gateway::usage {
 // "stop", "length", "cancelled", "content_filter", "degenerate".
 std::string_view FinishReasonName(FinishReason reason);
 
-// Counts as an upstream reports them may be anything: here none is negative or above 10^8 (more than
-// any window holds, and few enough that sums of millions of records fit), and no more tokens are
-// cached than there are in the prompt.
+// Counts as an upstream reports them may be anything: here none is negative or above 10^8 (more
+// than any window holds, and few enough that sums of millions of records fit), and no more tokens
+// are cached than there are in the prompt.
 Usage Sane(const Usage& usage);
 
 // Of the gaps between the pieces of an answer's text, as the client received them.
@@ -70,15 +70,15 @@ struct UsageRecord {
   std::optional<Tier> tier;
   std::vector<PricedAttempt> attempts;  // in the order in which they were started
 
-  Usage usage;             // as the client is told
+  Usage usage;            // as the client is told
   NanoUsd cost = 0;       // of all attempts, the losers of a race too
   NanoUsd reference = 0;  // what the cloud alone would have cost for the same tokens
   bool unpriced = false;  // some attempt used tokens of a model that has no price
   std::optional<double> ttft_ms;
   double e2e_ms = 0;
   std::optional<InterTokenSummary> itl;  // absent: no two pieces of text
-  std::string receipt_json;  // the caller's, kept as it is; empty: none
-  bool trimmed = false;      // decision_json was dropped because the writer was behind
+  std::string receipt_json;              // the caller's, kept as it is; empty: none
+  bool trimmed = false;                  // decision_json was dropped because the writer was behind
 };
 
 // "stop", "unavailable", ...: the finish reason's name or the failure code's.

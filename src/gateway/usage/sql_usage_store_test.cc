@@ -269,14 +269,14 @@ TEST_F(SqlUsageStoreTest, SecondRecordOfARequestChangesNothing) {
   const UsageRecord first = FullRecord("req-1");
   MustAppend({first});
   UsageRecord second = PlainRecord("req-1", k2026Jan01, "other", Tier::kCloud, "deepseek-v3.2");
-  const UsageRecord third = PlainRecord("req-3", k2026Jan01, "other", Tier::kCloud, "deepseek-v3.2");
+  const UsageRecord third =
+      PlainRecord("req-3", k2026Jan01, "other", Tier::kCloud, "deepseek-v3.2");
   const auto duplicates = store_->Append(std::vector<UsageRecord>{second, third, third});
   ASSERT_TRUE(duplicates.has_value()) << duplicates.error().message;
   EXPECT_THAT(*duplicates, ElementsAre("req-1", "req-3"));
   ExpectSame(reader_->Find("req-1").value().value(), first);
-  EXPECT_THAT(reader_->Spent().value(),
-              ElementsAre(KeySpend{"aaaaaaaa", 202601, first.cost},
-                          KeySpend{"other", 202601, kPlainCloudCost}));
+  EXPECT_THAT(reader_->Spent().value(), ElementsAre(KeySpend{"aaaaaaaa", 202601, first.cost},
+                                                    KeySpend{"other", 202601, kPlainCloudCost}));
 }
 
 TEST_F(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
@@ -430,7 +430,8 @@ TEST_F(SqlUsageStoreTest, PagesMeetEveryRecordOnceThoughTimesAreEqualAndNewOnesC
   std::vector<UsageRecord> records;
   for (int i = 0; i < 25; ++i) {
     // Five at each instant.
-    records.push_back(PlainRecord("r" + std::to_string(100 + i), 1000 + i / 5, "k", Tier::kCloud, "m"));
+    records.push_back(
+        PlainRecord("r" + std::to_string(100 + i), 1000 + i / 5, "k", Tier::kCloud, "m"));
   }
   MustAppend(records);
   std::vector<std::string> seen;
@@ -443,7 +444,8 @@ TEST_F(SqlUsageStoreTest, PagesMeetEveryRecordOnceThoughTimesAreEqualAndNewOnesC
     MustAppend({PlainRecord("new" + std::to_string(seen.size()), 5000, "k", Tier::kCloud, "m")});
   } while (!cursor.empty());
   ASSERT_THAT(seen, SizeIs(25));
-  for (int i = 0; i < 25; ++i) EXPECT_EQ(seen[static_cast<size_t>(i)], "r" + std::to_string(124 - i));
+  for (int i = 0; i < 25; ++i)
+    EXPECT_EQ(seen[static_cast<size_t>(i)], "r" + std::to_string(124 - i));
 }
 
 TEST_F(SqlUsageStoreTest, PageThatEndsWithTheLastRecordHasNoNext) {
@@ -507,9 +509,9 @@ TEST_F(SqlUsageStoreTest, BatchThatFailsInTheMiddleLeavesNothing) {
   ASSERT_TRUE(database_->Execute(
       "CREATE TRIGGER refuse BEFORE INSERT ON usage_attempts WHEN NEW.request_id = 'bad' "
       "BEGIN SELECT RAISE(ABORT, 'refused'); END"));
-  const auto result = store_->Append(std::vector<UsageRecord>{
-      PlainRecord("good", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2"),
-      PlainRecord("bad", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2")});
+  const auto result = store_->Append(
+      std::vector<UsageRecord>{PlainRecord("good", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2"),
+                               PlainRecord("bad", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2")});
   EXPECT_FALSE(result.has_value());
   EXPECT_THAT(MustSum({}, GroupBy::kAll), IsEmpty());
   EXPECT_THAT(reader_->Spent().value(), IsEmpty());
@@ -526,8 +528,8 @@ TEST_F(SqlUsageStoreTest, KilledProcessLeavesWholeBatchesAndConsistentSums) {
     metrics::Registry registry;
     UsageWriter writer(store.get(), &registry, {.max_batch = 7, .batch_interval = {}});
     const auto submit = [&](int i) {
-      writer.Submit(PlainRecord("r" + std::to_string(i), k2026Jan01, "k", Tier::kCloud,
-                                "deepseek-v3.2"));
+      writer.Submit(
+          PlainRecord("r" + std::to_string(i), k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2"));
     };
     for (int i = 0; i < kFlushed; ++i) submit(i);
     if (!writer.Flush(std::chrono::seconds(60))) ::_exit(1);

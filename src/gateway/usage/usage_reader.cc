@@ -40,7 +40,8 @@ GroupColumns ColumnsOf(GroupBy by) {
     case GroupBy::kKey:
       return {"r.key_id", "r.key_id"};
     case GroupBy::kDay:
-      return {"CAST(r.started_at_ms / 86400000 AS TEXT)", "CAST(r.started_at_ms / 86400000 AS TEXT)"};
+      return {"CAST(r.started_at_ms / 86400000 AS TEXT)",
+              "CAST(r.started_at_ms / 86400000 AS TEXT)"};
   }
   return {"''", "''"};
 }
@@ -163,7 +164,8 @@ Status ReadAttempts(store::Queries& queries, UsageRecord* record) {
   return queries.ForEach(
       "SELECT target, model, tier, reason, outcome, failure, detail, retry, hedge, prompt_tokens, "
       "completion_tokens, cached_tokens, usage_estimated, started_ms, ttft_ms, ended_ms, "
-      "text_begin, text_end, egress_destination, egress_bytes, egress_sha256, cost_nano_usd, retry_after_ms "
+      "text_begin, text_end, egress_destination, egress_bytes, egress_sha256, cost_nano_usd, "
+      "retry_after_ms "
       "FROM usage_attempts WHERE request_id = $1 ORDER BY number",
       {record->request_id}, [&](const Row& row) { record->attempts.push_back(ReadAttempt(row)); });
 }
@@ -309,12 +311,11 @@ Result<UsagePage> UsageReader::List(const UsageQuery& query, int limit, std::str
       RecordColumns(/*with_texts=*/false), kInQuery);
   UsagePage page;
   // One more than asked for tells whether there is another page.
-  TANDEM_ASSIGN_OR_RETURN(page.records,
-                          database_->Query<UsageRecord>(
-                              kSql,
-                              {query.since_ms, query.until_ms, query.key_id, from.started_at_ms,
-                               from.request_id, limit + 1},
-                              ReadRecord));
+  TANDEM_ASSIGN_OR_RETURN(
+      page.records, database_->Query<UsageRecord>(kSql,
+                                                  {query.since_ms, query.until_ms, query.key_id,
+                                                   from.started_at_ms, from.request_id, limit + 1},
+                                                  ReadRecord));
   if (page.records.size() > static_cast<size_t>(limit)) {
     page.records.pop_back();
     const UsageRecord& last = page.records.back();
@@ -353,9 +354,10 @@ Result<int64_t> UsageReader::DeleteBefore(int64_t before_ms) {
     // Their attempts go with them, by the foreign key.
     TANDEM_ASSIGN_OR_RETURN(
         const int64_t n,
-        database_->Execute("DELETE FROM usage_records WHERE request_id IN (SELECT request_id FROM "
-                           "usage_records WHERE started_at_ms < $1 ORDER BY started_at_ms LIMIT $2)",
-                           {before_ms, kDeleteStep}));
+        database_->Execute(
+            "DELETE FROM usage_records WHERE request_id IN (SELECT request_id FROM "
+            "usage_records WHERE started_at_ms < $1 ORDER BY started_at_ms LIMIT $2)",
+            {before_ms, kDeleteStep}));
     n_deleted += n;
     if (n < kDeleteStep) return n_deleted;
   }

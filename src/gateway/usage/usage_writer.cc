@@ -150,8 +150,7 @@ void UsageWriter::WriteSingly(const std::vector<UsageRecord>& batch) {
 
 // False: the writer is being destroyed and its time is over.
 bool UsageWriter::WaitAfterFailure(int n_failures) {
-  const SteadyTime retry_at =
-      std::chrono::steady_clock::now() + BackoffAfter(n_failures, options_);
+  const SteadyTime retry_at = std::chrono::steady_clock::now() + BackoffAfter(n_failures, options_);
   std::unique_lock lock(mutex_);
   if (!work_.wait_until(lock, retry_at, [&] { return stopping_; })) return true;
   if (retry_at >= stop_deadline_) return false;

@@ -19,9 +19,9 @@
 namespace tandem::gateway::usage {
 
 struct UsageWriterOptions {
-  // Records that wait. From a quarter of it on, new ones come without their decision's text, so that
-  // more of them fit while a database is away: content goes before usage does. Beyond it records
-  // are lost, which is counted and logged.
+  // Records that wait. From a quarter of it on, new ones come without their decision's text, so
+  // that more of them fit while a database is away: content goes before usage does. Beyond it
+  // records are lost, which is counted and logged.
   size_t capacity = 8192;
   size_t max_batch = 512;                        // records in one transaction
   std::chrono::milliseconds batch_interval{75};  // how long the first of a batch waits for more
@@ -34,8 +34,8 @@ struct UsageWriterOptions {
 // The wait after so many failures in a row (1, 2, ...).
 std::chrono::milliseconds BackoffAfter(int n_failures, const UsageWriterOptions& options);
 
-// One thread over one store. What it did is in the registry: tandem_usage_records_total{result} with
-// written, duplicate (a second record for a request id: a bug of ours), lost; _trimmed_total,
+// One thread over one store. What it did is in the registry: tandem_usage_records_total{result}
+// with written, duplicate (a second record for a request id: a bug of ours), lost; _trimmed_total,
 // _write_failures_total, and the gauge tandem_usage_queue_records.
 // A crash of the process loses what was submitted in the last batch_interval and not yet written;
 // what was written is whole.

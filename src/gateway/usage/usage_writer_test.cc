@@ -12,11 +12,11 @@
 namespace tandem::gateway::usage {
 namespace {
 
+using std::chrono::milliseconds;
 using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::Le;
 using ::testing::SizeIs;
-using std::chrono::milliseconds;
 
 // Long enough that only a hanging writer meets it.
 constexpr milliseconds kPatience{30'000};
@@ -36,7 +36,9 @@ class UsageWriterTest : public ::testing::Test {
   uint64_t Count(const std::string& result) {
     return registry_.GetCounter("tandem_usage_records_total", "", {{"result", result}}).value();
   }
-  uint64_t Failures() { return registry_.GetCounter("tandem_usage_write_failures_total", "").value(); }
+  uint64_t Failures() {
+    return registry_.GetCounter("tandem_usage_write_failures_total", "").value();
+  }
 
   FakeUsageStore store_;
   metrics::Registry registry_;
