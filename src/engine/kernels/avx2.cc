@@ -533,6 +533,7 @@ consteval KernelSet MakeSet() {
   set.exp_sum = exp_sum_f32_1x8_avx2;
   set.silu_mul = silu_mul_f32_1x8_avx2;
   set.half_from_float = half_from_float_1x8_avx2;
+  set.tiles = &kTilesAvx2;
   return set;
 }
 

@@ -69,6 +69,15 @@ Result<const KernelSet*> Select(std::string_view forced, const os::CpuFeatures& 
              forced);
 }
 
+std::vector<const KernelSet*> UsableSets(const os::CpuFeatures& cpu) {
+  std::vector<const KernelSet*> sets;
+  for (const Isa isa : kFastestFirst) {
+    const KernelSet* set = FindSet(isa);
+    if (set != nullptr && CpuHas(isa, cpu)) sets.push_back(set);
+  }
+  return sets;
+}
+
 Result<const KernelSet*> Active() {
   static const Result<const KernelSet*> active = Decide();
   return active;

@@ -1,3 +1,4 @@
+#include <cmath>
 #include <cstdlib>
 
 #include <gmock/gmock.h>
@@ -102,6 +103,47 @@ void WrongHalf(const float* src, int64_t n, uint16_t* dst) {
   dst[0] ^= 1;
 }
 
+// One product off by one in the last row: what a wrong sum of a single lane would do.
+void WrongTileGemv(const std::byte* strips, int64_t n_rows, int64_t n_tiles, const std::byte* block,
+                   int block_tokens, int n_tokens, float* y, int64_t y_stride) {
+  kTilesScalar.ForScheme(Scheme::kInt4G32)
+      .gemv(strips, n_rows, n_tiles, block, block_tokens, n_tokens, y, y_stride);
+  if (block_tokens == 6) y[n_rows - 1] = std::nextafter(y[n_rows - 1], 1e9F);
+}
+// The last token's first row off by one rounding.
+void WrongTileGemm(const std::byte* strips, int64_t n_rows, int64_t n_tiles,
+                   const std::byte* blocks, int64_t n_tokens, float* y, int64_t y_stride) {
+  kTilesScalar.ForScheme(Scheme::kInt8G128)
+      .gemm(strips, n_rows, n_tiles, blocks, n_tokens, y, y_stride);
+  float& last = y[(n_tokens - 1) * y_stride];
+  last = std::nextafter(last, 1e9F);
+}
+// One code off by one.
+void WrongQuantize(const float* x, int64_t n_cols, int group, int block_tokens, int slot,
+                   std::byte* block) {
+  kTilesScalar.quantize(x, n_cols, group, block_tokens, slot, block);
+  if (group == 32) block[4 * slot] = static_cast<std::byte>(static_cast<int>(block[4 * slot]) ^ 1);
+}
+void WrongNormQuantize(const float* x, const float* weight, double eps, int64_t n_cols, int group,
+                       int block_tokens, int slot, std::byte* block) {
+  kTilesScalar.norm_quantize(x, weight, eps * 1.1, n_cols, group, block_tokens, slot, block);
+}
+// A set whose tile kernels are the reference's but for one.
+template <void (*change)(TileSet*)>
+void ChangeTiles(KernelSet* set) {
+  static const TileSet changed = [] {
+    TileSet tiles = kTilesScalar;
+    change(&tiles);
+    return tiles;
+  }();
+  set->tiles = &changed;
+}
+TileKernels& Tiles(TileSet* set, Scheme scheme) { return set->schemes[static_cast<int>(scheme)]; }
+void BreakTileGemv(TileSet* set) { Tiles(set, Scheme::kInt4G32).gemv = WrongTileGemv; }
+void BreakTileGemm(TileSet* set) { Tiles(set, Scheme::kInt8G128).gemm = WrongTileGemm; }
+void BreakQuantize(TileSet* set) { set->quantize = WrongQuantize; }
+void BreakNormQuantize(TileSet* set) { set->norm_quantize = WrongNormQuantize; }
+
 struct Broken {
   const char* name;
   void (*breaks)(KernelSet* set);
@@ -138,6 +180,11 @@ INSTANTIATE_TEST_SUITE_P(
                       Broken{"Av", [](KernelSet* s) { s->attention_f16.av = WrongAv; }, "f16"},
                       Broken{"Qk", [](KernelSet* s) { s->attention_f32.qk = WrongQk; }, "f32"},
                       Broken{"Silu", [](KernelSet* s) { s->silu_mul = WrongSilu; }, "silu_mul"},
+                      Broken{"TileGemv", ChangeTiles<BreakTileGemv>, "gemv of int4g32 times 5"},
+                      Broken{"TileGemm", ChangeTiles<BreakTileGemm>, "gemm of int8g128"},
+                      Broken{"Quantize", ChangeTiles<BreakQuantize>,
+                             "self-test of the scalar kernels failed: quantize by 32"},
+                      Broken{"NormQuantize", ChangeTiles<BreakNormQuantize>, "norm_quantize"},
                       Broken{"Half", [](KernelSet* s) { s->half_from_float = WrongHalf; },
                              "half_from_float"}),
     [](const auto& instance) { return instance.param.name; });

@@ -5,11 +5,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/kernels/layout.h"
 #include "engine/quant/types.h"
 
 namespace tandem::kernels {
 
 enum class Isa { kScalar, kAvx2 };
+
+// Block sizes that TileKernels::gemv has code for.
+inline constexpr int kGemvTokens[] = {1, 2, 3, 4, 6, 8};
 
 // Attention goes through the cache in tiles of this many positions, in order, whatever the batch.
 inline constexpr int kTilePositions = 64;
@@ -32,6 +36,47 @@ struct TypeKernels {
   //   weights [k] blocks;  dst (out) [k] f32
   void (*unpack)(const std::byte* weights, int64_t k, float* dst) = nullptr;
 };
+
+// Kernels of one weight scheme over packed strips (layout.h) and int8 activations
+// (activations.h). Whatever the set, the number of tokens and how rows are cut into calls:
+//   product = sum of code * activation code over a group, exact in int32
+//   y       = fma(float(product), weight scale * activation scale, y), groups in order, from 0
+// so a result is the same everywhere, bit for bit.
+//   strips   the strip of the first row, aligned to kStripAlignment; whole strips but for the rows
+//            of the last one, of which those beyond n_rows are not written
+//   n_tiles  TileCount(n_cols)
+//   y (out)  y[t * y_stride + r] for t in [0, n_tokens), r in [0, n_rows) f32
+struct TileKernels {
+  // One block of block_tokens (one of kGemvTokens), of which the first n_tokens are wanted.
+  // Cost: streams the strips once, block_tokens / 4 passes over each tile while it is in L1.
+  void (*gemv)(const std::byte* strips, int64_t n_rows, int64_t n_tiles, const std::byte* block,
+               int block_tokens, int n_tokens, float* y, int64_t y_stride) = nullptr;
+  // Any number of tokens, in blocks of TileSet::panel_tokens.
+  void (*gemm)(const std::byte* strips, int64_t n_rows, int64_t n_tiles, const std::byte* blocks,
+               int64_t n_tokens, float* y, int64_t y_stride) = nullptr;
+};
+
+// All of them, and what makes their activations.
+struct TileSet {
+  TileKernels schemes[kSchemes] = {};  // by Scheme
+  // Tokens of a block that gemm takes.
+  int panel_tokens = 0;
+  // Quantises one token into its slot of a block; activations.h has the rule.
+  //   x [n_cols] f32;  group 32 or 128;  slot in [0, block_tokens)
+  void (*quantize)(const float* x, int64_t n_cols, int group, int block_tokens, int slot,
+                   std::byte* block) = nullptr;
+  // The same of RMSNorm(x): x[i] * (1 / sqrt(mean(x^2) + eps)) * weight[i], each product rounded.
+  //   weight [n_cols] f32
+  void (*norm_quantize)(const float* x, const float* weight, double eps, int64_t n_cols, int group,
+                        int block_tokens, int slot, std::byte* block) = nullptr;
+
+  const TileKernels& ForScheme(Scheme scheme) const { return schemes[static_cast<int>(scheme)]; }
+};
+
+extern const TileSet kTilesScalar;
+#if defined(TANDEM_KERNELS_AVX2)
+extern const TileSet kTilesAvx2;
+#endif
 
 // Attention kernels of one cache element type.
 //   n_queries in [1, kMaxQueries], n_positions in [1, kTilePositions], head_dim a multiple of 8
@@ -62,6 +107,7 @@ struct KernelSet {
   float (*exp_sum)(float* x, int64_t n, float max) = nullptr;
   // out[i] = gate[i] / (1 + exp(-gate[i])) * up[i]; out may be gate or up.
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out) = nullptr;
+  const TileSet* tiles = nullptr;
   // IEEE half precision, rounded to nearest even.
   void (*half_from_float)(const float* src, int64_t n, uint16_t* dst) = nullptr;
 

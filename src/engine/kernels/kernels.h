@@ -14,6 +14,7 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/kernels/kernel_set.h"
@@ -28,6 +29,9 @@ std::string_view IsaName(Isa isa);
 // Errors: kInvalidArgument for an unknown name, kUnsupported for a set that the CPU or the build
 // lacks.
 Result<const KernelSet*> Select(std::string_view forced, const os::CpuFeatures& cpu);
+
+// Every set of this build that the CPU has, the fastest first; the scalar one is always among them.
+std::vector<const KernelSet*> UsableSets(const os::CpuFeatures& cpu);
 
 // Compares every kernel of the set with the scalar reference on odd shapes.
 // Errors: kInternal, with the kernel's name and the first difference.

@@ -15,12 +15,6 @@ namespace {
 
 using quant::Type;
 
-std::vector<const KernelSet*> Sets() {
-  std::vector<const KernelSet*> sets = {&ScalarKernels()};
-  if (const auto best = Select("", os::HostCpu()); best && *best != sets[0]) sets.push_back(*best);
-  return sets;
-}
-
 std::string SetName(const ::testing::TestParamInfo<const KernelSet*>& instance) {
   return std::string(IsaName(instance.param->isa));
 }
@@ -63,7 +57,8 @@ std::vector<std::byte> RandomRows(std::mt19937* generator, Type type, int64_t n_
 
 class KernelsTest : public ::testing::TestWithParam<const KernelSet*> {};
 
-INSTANTIATE_TEST_SUITE_P(Sets, KernelsTest, ::testing::ValuesIn(Sets()), SetName);
+INSTANTIATE_TEST_SUITE_P(Sets, KernelsTest, ::testing::ValuesIn(UsableSets(os::HostCpu())),
+                         SetName);
 
 TEST_P(KernelsTest, SelfTestPasses) {
   const Status status = SelfTest(*GetParam());

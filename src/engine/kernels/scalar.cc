@@ -192,6 +192,7 @@ consteval KernelSet MakeSet() {
   set.exp_sum = exp_sum_f32_1x8_scalar;
   set.silu_mul = silu_mul_f32_1x8_scalar;
   set.half_from_float = half_from_float_1x1_scalar;
+  set.tiles = &kTilesScalar;
   return set;
 }
 

@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 
+#include "engine/kernels/activations.h"
 #include "engine/kernels/kernels.h"
 #include "engine/quant/codec.h"
 
@@ -185,6 +186,105 @@ Status TestElementwise(const KernelSet& set, Noise* noise) {
   return {};
 }
 
+// Storage that starts at a multiple of 64 bytes.
+class Aligned {
+ public:
+  explicit Aligned(int64_t bytes) : lines_(bytes / kStripAlignment + 1) {}
+  std::byte* data() { return lines_[0].bytes; }
+
+ private:
+  struct alignas(kStripAlignment) Line {
+    std::byte bytes[kStripAlignment];
+  };
+  std::vector<Line> lines_;
+};
+
+constexpr Scheme kTileSchemes[] = {Scheme::kInt4G128, Scheme::kInt4G32, Scheme::kInt8G128,
+                                   Scheme::kInt8G32};
+
+// The same float, or both NaN.
+Status Same(const KernelSet& set, std::string_view kernel, int64_t index, float got, float want) {
+  if (got == want || (std::isnan(got) && std::isnan(want))) return {};
+  return Differs(set, kernel, index, got, want);
+}
+
+// Two strips, the second of one row; two tiles, the second of three columns. Codes at random and at
+// the ends of their range, where sums are widest.
+Status TestTiles(const KernelSet& set, Scheme scheme, Noise* noise) {
+  constexpr int64_t kRows = 17;
+  constexpr int64_t kCols = 131;
+  const SchemeInfo& info = GetScheme(scheme);
+  const int64_t n_groups = (kCols + info.group - 1) / info.group;
+  const int64_t strip_bytes = StripBytes(scheme, kCols);
+  Aligned strips(2 * strip_bytes);
+  std::vector<int8_t> codes(kRows * kCols);
+  for (int8_t& code : codes) {
+    const float value = (noise->Next() + 1.0F) / 2 * static_cast<float>(1 << info.bits);
+    code = static_cast<int8_t>(info.min_code + static_cast<int>(value));
+  }
+  std::fill_n(codes.begin(), kCols, static_cast<int8_t>(info.max_code));
+  std::fill_n(codes.begin() + kCols, kCols, static_cast<int8_t>(info.min_code));
+  std::vector<uint16_t> scales(kRows * n_groups);
+  for (uint16_t& scale : scales) scale = quant::FloatToHalf(noise->Next());
+  PackStrip(scheme, codes.data(), scales.data(), kStripRows, kCols, strips.data());
+  PackStrip(scheme, codes.data() + kStripRows * kCols, scales.data() + kStripRows * n_groups, 1,
+            kCols, strips.data() + strip_bytes);
+  for (const int64_t n_tokens : {1, 2, 3, 4, 5, 8, 9, 14}) {
+    std::vector<float> x = noise->Take(n_tokens * kCols);
+    std::fill_n(x.begin(), kCols, 1.0F);
+    std::vector<float> got(n_tokens * kRows);
+    std::vector<float> want(n_tokens * kRows);
+    for (const bool reference : {false, true}) {
+      const TileSet& tiles = reference ? kTilesScalar : *set.tiles;
+      Aligned blocks(ActivationBytes(tiles, n_tokens, kCols, info.group));
+      // The reference's quantiser for both: each kernel is blamed for its own mistakes.
+      TileSet with_reference = tiles;
+      with_reference.quantize = kTilesScalar.quantize;
+      QuantizeTokens(with_reference, x.data(), kCols, nullptr, 0, 0, n_tokens, n_tokens, kCols,
+                     info.group, blocks.data());
+      MultiplyStrips(tiles, scheme, strips.data(), kRows, kCols, blocks.data(), n_tokens,
+                     reference ? want.data() : got.data(), kRows);
+    }
+    for (size_t i = 0; i < got.size(); ++i) {
+      TANDEM_RETURN_IF_ERROR(Same(set,
+                                  fmt::format("{} of {} times {} tokens",
+                                              n_tokens > 8 ? "gemm" : "gemv", info.name, n_tokens),
+                                  static_cast<int64_t>(i), got[i], want[i]));
+    }
+  }
+  return {};
+}
+
+Status TestQuantize(const KernelSet& set, int group, Noise* noise) {
+  constexpr int64_t kCols = 277;  // whole groups, whole vectors and a tail
+  constexpr int kBlockTokens = 3;
+  const int64_t bytes = TileCount(kCols) * kBlockTokens * (kTileCols + kTileCols / group * 8);
+  std::vector<float> x = noise->Take(kCols);
+  std::fill_n(x.begin() + 128, 64, 0.0F);
+  const std::vector<float> weight = noise->Take(kCols);
+  for (const bool norm : {false, true}) {
+    Aligned got(bytes);
+    Aligned want(bytes);
+    for (int slot = 0; slot < kBlockTokens; ++slot) {
+      if (norm) {
+        set.tiles->norm_quantize(x.data(), weight.data(), 1e-5, kCols, group, kBlockTokens, slot,
+                                 got.data());
+        kTilesScalar.norm_quantize(x.data(), weight.data(), 1e-5, kCols, group, kBlockTokens, slot,
+                                   want.data());
+      } else {
+        set.tiles->quantize(x.data(), kCols, group, kBlockTokens, slot, got.data());
+        kTilesScalar.quantize(x.data(), kCols, group, kBlockTokens, slot, want.data());
+      }
+    }
+    for (int64_t i = 0; i < bytes; ++i) {
+      TANDEM_RETURN_IF_ERROR(Near(set, fmt::format("{}quantize by {}", norm ? "norm_" : "", group),
+                                  i, static_cast<int>(got.data()[i]),
+                                  static_cast<int>(want.data()[i]), 0));
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Status SelfTest(const KernelSet& set) {
@@ -192,7 +292,10 @@ Status SelfTest(const KernelSet& set) {
   for (const Type type : kTypes) TANDEM_RETURN_IF_ERROR(TestType(set, type, &noise));
   TANDEM_RETURN_IF_ERROR(TestAttention(set, false, &noise));
   TANDEM_RETURN_IF_ERROR(TestAttention(set, true, &noise));
-  return TestElementwise(set, &noise);
+  TANDEM_RETURN_IF_ERROR(TestElementwise(set, &noise));
+  for (const int group : {32, 128}) TANDEM_RETURN_IF_ERROR(TestQuantize(set, group, &noise));
+  for (const Scheme scheme : kTileSchemes) TANDEM_RETURN_IF_ERROR(TestTiles(set, scheme, &noise));
+  return {};
 }
 
 }  // namespace tandem::kernels
