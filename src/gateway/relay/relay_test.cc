@@ -8,8 +8,6 @@
 namespace tandem::gateway::relay {
 namespace {
 
-using namespace std::chrono_literals;
-
 struct Client {
   std::string text;
   int n_ends = 0;
