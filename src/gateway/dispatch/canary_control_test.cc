@@ -45,11 +45,11 @@ class CanaryControlTest : public ::testing::Test {
 
   FakeClock clock_;
   std::vector<std::string> audit_;
-  CanaryControl control_{&clock_, [this](std::string_view action, std::string_view who,
-                                         const CanaryStatus& status) {
-                           audit_.push_back(fmt::format("{} by {} share {}", action, who, status.share));
-                           EXPECT_TRUE(control_.Read()) << "must not deadlock";
-                         }};
+  CanaryControl control_{
+      &clock_, [this](std::string_view action, std::string_view who, const CanaryStatus& status) {
+        audit_.push_back(fmt::format("{} by {} share {}", action, who, status.share));
+        EXPECT_TRUE(control_.Read()) << "must not deadlock";
+      }};
 };
 
 TEST_F(CanaryControlTest, EqualTargetIsPromotedStepByStep) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "gateway/privacy/redactor.h"
 #include "gateway/provider/provider.h"
@@ -21,9 +22,8 @@ namespace tandem::gateway::privacy {
 // like every Provider.
 class EgressGate final : public Provider {
  public:
-  // `inner` outlives the gate and what it started.
-  EgressGate(Provider* inner, std::shared_ptr<const Redactor> redactor)
-      : inner_(inner), redactor_(std::move(redactor)) {}
+  EgressGate(std::shared_ptr<Provider> inner, std::shared_ptr<const Redactor> redactor)
+      : inner_(std::move(inner)), redactor_(std::move(redactor)) {}
 
   std::string_view model() const override { return inner_->model(); }
   Tier tier() const override { return inner_->tier(); }
@@ -32,7 +32,7 @@ class EgressGate final : public Provider {
   std::unique_ptr<Generation> Start(GenerateRequest request, EventSink sink) override;
 
  private:
-  Provider* const inner_;
+  const std::shared_ptr<Provider> inner_;
   const std::shared_ptr<const Redactor> redactor_;
 };
 

@@ -45,8 +45,9 @@ class EgressGateTest : public testing::Test {
     });
   }
 
-  FakeProvider cloud_{"cloud-model", Tier::kCloud};
-  EgressGate gate_{&cloud_, std::make_shared<Redactor>(std::vector<std::string>{"Alice"})};
+  std::shared_ptr<FakeProvider> cloud_ =
+      std::make_shared<FakeProvider>("cloud-model", Tier::kCloud);
+  EgressGate gate_{cloud_, std::make_shared<Redactor>(std::vector<std::string>{"Alice"})};
   std::shared_ptr<Outcome> outcome_;
 };
 
@@ -72,12 +73,12 @@ TEST_F(EgressGateTest, OnDeviceNeverReachesTheProviderWhateverItBringsAlong) {
     EXPECT_THAT(outcome_->failed->failure.message, HasSubstr("tandem pull"));
     EXPECT_EQ(outcome_->n_terminal, 1);
   }
-  EXPECT_TRUE(cloud_.calls().empty());
+  EXPECT_TRUE(cloud_->calls().empty());
 }
 
 TEST_F(EgressGateTest, AnyGoesAsItIsWithAPermitOfItsOwn) {
   const auto generation = Start(Request(Privacy::kAny));
-  const auto call = cloud_.last_call();
+  const auto call = cloud_->last_call();
   EXPECT_EQ(call->request().messages[0].content, "I am bob@example.com");
   EXPECT_EQ(call->request().top_logprobs, 1);
   ASSERT_TRUE(call->request().egress);
@@ -91,7 +92,7 @@ TEST_F(EgressGateTest, AnyGoesAsItIsWithAPermitOfItsOwn) {
 
 TEST_F(EgressGateTest, RedactedGoesWithoutItsSecretsAndComesBackWithThem) {
   const auto generation = Start(Request(Privacy::kRedacted));
-  const auto call = cloud_.last_call();
+  const auto call = cloud_->last_call();
   EXPECT_EQ(call->request().messages[0].content, "I am [EMAIL_1]");
   EXPECT_EQ(call->request().top_logprobs, std::nullopt);
   ASSERT_TRUE(call->request().egress);
@@ -118,7 +119,7 @@ TEST_F(EgressGateTest, WithoutAnIdNothingLeaves) {
     ASSERT_TRUE(outcome_->failed);
     EXPECT_EQ(outcome_->failed->failure.code, FailureCode::kInternal);
   }
-  EXPECT_TRUE(cloud_.calls().empty());
+  EXPECT_TRUE(cloud_->calls().empty());
 }
 
 TEST_F(EgressGateTest, WhatCannotBeRedactedIsRefused) {
@@ -127,17 +128,17 @@ TEST_F(EgressGateTest, WhatCannotBeRedactedIsRefused) {
   Start(request);
   ASSERT_TRUE(outcome_->failed);
   EXPECT_EQ(outcome_->failed->failure.code, FailureCode::kPrivacyRefused);
-  EXPECT_TRUE(cloud_.calls().empty());
+  EXPECT_TRUE(cloud_->calls().empty());
 }
 
 TEST_F(EgressGateTest, ABrokenAnswerEndsBeforeTheBegunPlaceholder) {
   for (const bool cancelled : {false, true}) {
     const auto generation = Start(Request(Privacy::kRedacted));
-    cloud_.last_call()->EmitText("Hello [EMAIL");
+    cloud_->last_call()->EmitText("Hello [EMAIL");
     if (cancelled) {
-      cloud_.last_call()->Emit(Finished{.reason = FinishReason::kCancelled});
+      cloud_->last_call()->Emit(Finished{.reason = FinishReason::kCancelled});
     } else {
-      cloud_.last_call()->Emit(Failed{{FailureCode::kUnavailable, "cut near [EMAIL_1]"}});
+      cloud_->last_call()->Emit(Failed{{FailureCode::kUnavailable, "cut near [EMAIL_1]"}});
       // Messages are kept in records, so what a placeholder stands for is not put back there.
       EXPECT_EQ(outcome_->failed->failure.message, "cut near [EMAIL_1]");
     }
@@ -150,7 +151,7 @@ TEST_F(EgressGateTest, AnAnswerGoesOnWithinASecret) {
   GenerateRequest request = Request(Privacy::kRedacted);
   request.assistant_prefix = "You are bob@exam";
   const auto generation = Start(request);
-  const auto call = cloud_.last_call();
+  const auto call = cloud_->last_call();
   EXPECT_EQ(call->request().assistant_prefix, "You are ");
   call->EmitText("[EMAIL");
   call->EmitText("_1], right?");
@@ -164,9 +165,9 @@ TEST_F(EgressGateTest, AnAnswerThatDoesNotGoOnWithinTheSecretFails) {
     GenerateRequest request = Request(Privacy::kRedacted);
     request.assistant_prefix = "You are bob@exam";
     const auto generation = Start(request);
-    cloud_.last_call()->EmitText(std::string(text));
-    cloud_.last_call()->EmitText(" more");
-    cloud_.last_call()->Emit(Finished{});
+    cloud_->last_call()->EmitText(std::string(text));
+    cloud_->last_call()->EmitText(" more");
+    cloud_->last_call()->Emit(Finished{});
     EXPECT_EQ(outcome_->text, "");
     ASSERT_TRUE(outcome_->failed);
     EXPECT_EQ(outcome_->failed->failure.code, FailureCode::kUnsupported);
@@ -177,10 +178,10 @@ TEST_F(EgressGateTest, AnAnswerThatDoesNotGoOnWithinTheSecretFails) {
 TEST_F(EgressGateTest, CancellingReachesTheProvider) {
   auto generation = Start(Request(Privacy::kRedacted));
   generation->Cancel();
-  EXPECT_EQ(cloud_.last_call()->cancels(), 1);
+  EXPECT_EQ(cloud_->last_call()->cancels(), 1);
   generation.reset();
-  EXPECT_TRUE(cloud_.last_call()->released());
-  cloud_.FinishAll();
+  EXPECT_TRUE(cloud_->last_call()->released());
+  cloud_->FinishAll();
   EXPECT_EQ(outcome_->finished->reason, FinishReason::kCancelled);
 }
 

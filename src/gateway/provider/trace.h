@@ -58,7 +58,7 @@ struct Attempt {
   std::optional<FailureCode> failure;
   std::string detail;
   std::optional<std::chrono::milliseconds> retry_after;  // where the failure came with one
-  int retry = 0;       // 0: the first call of this target
+  int retry = 0;                                         // 0: the first call of this target
   bool hedge = false;  // started while another one was still running
   Usage usage;
   bool usage_estimated = false;  // the provider reported none
