@@ -81,6 +81,7 @@ engine::Request ToRequest(gateway::GenerateRequest request) {
     }
   }
   prompt.tools_json = std::move(request.tools_json);
+  prompt.answer_prefix = std::move(request.assistant_prefix);
 
   engine::Request out{.prompt = std::move(prompt)};
   const gateway::SamplingParameters& from = request.sampling;
@@ -178,22 +179,10 @@ class LocalGeneration final : public gateway::Generation {
   std::shared_ptr<Answer> answer_;
 };
 
-// Of a request that was refused before anything was started.
-class NoGeneration final : public gateway::Generation {
- public:
-  void Cancel() override {}
-};
-
 }  // namespace
 
 std::unique_ptr<gateway::Generation> LocalProvider::Start(gateway::GenerateRequest request,
                                                           gateway::EventSink sink) {
-  if (!request.assistant_prefix.empty()) {
-    sink(gateway::Failed{{gateway::FailureCode::kUnsupported,
-                          "a model on this device cannot go on with an answer that has begun",
-                          "messages"}});
-    return std::make_unique<NoGeneration>();
-  }
   auto answer = std::make_shared<Answer>(std::move(request), std::move(sink));
   pool_->Acquire(path_,
                  [answer](Result<EnginePool::Lease> lease) { answer->OnEngine(std::move(lease)); });

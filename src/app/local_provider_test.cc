@@ -97,6 +97,21 @@ TEST_F(LocalProviderTest, SamplingFieldsReachTheEngine) {
   EXPECT_GT(texts.size(), 1u) << "the seed or the temperature did not arrive";
 }
 
+TEST_F(LocalProviderTest, AnAnswerThatHasBegunIsContinuedToTheSameText) {
+  const auto whole = Answer(Ask("Do you ship to Singapore?"));
+  ASSERT_GT(whole->text.size(), 20u);
+  for (size_t cut = 0; cut <= whole->text.size(); ++cut) {
+    gateway::GenerateRequest rest = Ask("Do you ship to Singapore?");
+    rest.assistant_prefix = whole->text.substr(0, cut);
+    const auto answer = Answer(rest);
+    ASSERT_TRUE(answer->finished) << answer->failure->message;
+    EXPECT_EQ(rest.assistant_prefix + answer->text, whole->text);
+    const gateway::Usage& usage = answer->finished->usage;
+    EXPECT_EQ(usage.prompt_tokens + usage.completion_tokens,
+              whole->finished->usage.prompt_tokens + whole->finished->usage.completion_tokens);
+  }
+}
+
 TEST_F(LocalProviderTest, LogprobsComeWithTheirAlternatives) {
   gateway::GenerateRequest request = Ask("Hello");
   request.top_logprobs = 2;

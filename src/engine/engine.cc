@@ -166,7 +166,8 @@ class Engine::Impl {
   const Result<std::shared_ptr<const TextCodec>>& text() const { return text_; }
   session::Scheduler& scheduler() { return *scheduler_; }
 
-  Result<std::vector<int32_t>> EncodePrompt(Request& request) const;
+  // A submission's prompt_ids, n_answer_ids and forced_text.
+  Result<session::Submission> EncodePrompt(Request& request) const;
 
  private:
   Impl() = default;
@@ -237,16 +238,26 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
   return impl;
 }
 
-Result<std::vector<int32_t>> Engine::Impl::EncodePrompt(Request& request) const {
+Result<session::Submission> Engine::Impl::EncodePrompt(Request& request) const {
   if (!text_) return std::unexpected(text_.error());
   const TextCodec& codec = **text_;
+  session::Submission submission;
   if (const auto* chat = std::get_if<ChatPrompt>(&request.prompt)) {
-    return codec.RenderChat(chat->messages, chat->tools_json);
+    TANDEM_ASSIGN_OR_RETURN(submission.prompt_ids,
+                            codec.RenderChat(chat->messages, chat->tools_json));
+    if (chat->answer_prefix.empty()) return submission;
+    TANDEM_ASSIGN_OR_RETURN(tokenizer::Continuation begun,
+                            codec.PlanContinuation(chat->answer_prefix));
+    submission.n_answer_ids = begun.token_ids.size();
+    submission.prompt_ids.insert(submission.prompt_ids.end(), begun.token_ids.begin(),
+                                 begun.token_ids.end());
+    submission.forced_text = std::move(begun.rest);
+  } else if (const auto* text = std::get_if<TextPrompt>(&request.prompt)) {
+    TANDEM_ASSIGN_OR_RETURN(submission.prompt_ids, codec.EncodePrompt(text->text));
+  } else {
+    submission.prompt_ids = std::move(std::get<TokenPrompt>(request.prompt).token_ids);
   }
-  if (const auto* text = std::get_if<TextPrompt>(&request.prompt)) {
-    return codec.EncodePrompt(text->text);
-  }
-  return std::move(std::get<TokenPrompt>(request.prompt).token_ids);
+  return submission;
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -266,15 +277,14 @@ Activity Engine::activity() const { return impl_->scheduler().activity(); }
 void Engine::Cancel(SubmissionId id) { impl_->scheduler().Cancel(id); }
 
 Result<SubmissionId> Engine::Submit(Request request, EventSink sink) {
-  TANDEM_ASSIGN_OR_RETURN(std::vector<int32_t> prompt_ids, impl_->EncodePrompt(request));
-  return impl_->scheduler().Submit({.prompt_ids = std::move(prompt_ids),
-                                    .sampling = std::move(request.sampling),
-                                    .max_tokens = request.max_tokens,
-                                    .stop = std::move(request.stop),
-                                    .top_logprobs = request.top_logprobs,
-                                    .detect_degeneration = request.detect_degeneration,
-                                    .reuse_prefix = request.reuse_prefix},
-                                   std::move(sink));
+  TANDEM_ASSIGN_OR_RETURN(session::Submission submission, impl_->EncodePrompt(request));
+  submission.sampling = std::move(request.sampling);
+  submission.max_tokens = request.max_tokens;
+  submission.stop = std::move(request.stop);
+  submission.top_logprobs = request.top_logprobs;
+  submission.detect_degeneration = request.detect_degeneration;
+  submission.reuse_prefix = request.reuse_prefix;
+  return impl_->scheduler().Submit(std::move(submission), std::move(sink));
 }
 
 Status Engine::Logits(std::span<const int32_t> token_ids,

@@ -95,6 +95,10 @@ struct MemoryPlan {
 struct ChatPrompt {
   std::vector<ChatMessage> messages;
   std::string tools_json;  // OpenAI's `tools` array as JSON text; empty: none
+  // The answer's beginning, written before; what is emitted comes right behind its last byte, also
+  // in the middle of a word. Where this model wrote it, with the same options and seed, the two
+  // together are what it would have written in one go. Counts as prompt.
+  std::string answer_prefix = {};
 };
 // Text as it is: no template; markers such as <|user|> in it become special tokens.
 struct TextPrompt {
@@ -137,10 +141,10 @@ class Engine {
 
   // Queues a request. Renders and encodes the prompt on the calling thread.
   // Errors (the sink is then never called): kInvalidArgument with Error::param for a value out of
-  // range, an empty prompt, or (param "context") one that leaves no room in the context, naming the
-  // prompt's tokens and the context; kResourceExhausted when max_queued wait; kCancelled while the
-  // engine is being destroyed. Later (Failed): kResourceExhausted (param "memory") where memory ran
-  // out meanwhile, kInternal, kCancelled.
+  // range, an empty prompt, an answer_prefix that is not UTF-8, or (param "context") one that
+  // leaves no room in the context, naming the prompt's tokens and the context; kResourceExhausted
+  // when max_queued wait; kCancelled while the engine is being destroyed. Later (Failed):
+  // kResourceExhausted (param "memory") where memory ran out meanwhile, kInternal, kCancelled.
   Result<SubmissionId> Submit(Request request, EventSink sink);
   // Unknown and finished ids are ignored.
   void Cancel(SubmissionId id);

@@ -144,6 +144,140 @@ TEST(EngineTest, NextTurnReusesTheCacheAndSaysTheSame) {
   }
 }
 
+// ---- An answer that goes on where another one stopped -------------------------------------------
+
+// The text of one answer and how it ended.
+struct Whole {
+  std::string text;
+  Finished finished;
+  int64_t n_tokens() const {
+    return finished.usage.prompt_tokens + finished.usage.completion_tokens;
+  }
+};
+
+Whole AskForText(Engine& engine, Request request) {
+  Recorder recorder;
+  const auto id = engine.Submit(std::move(request), recorder.Sink());
+  EXPECT_TRUE(id) << id.error().message;
+  if (!id) return {};
+  recorder.Wait();
+  EXPECT_TRUE(recorder.finished()) << recorder.failed()->message;
+  return {recorder.text(), recorder.finished().value_or(Finished{})};
+}
+
+Request From(const Request& whole, std::string_view prefix) {
+  Request request = whole;
+  std::get<ChatPrompt>(request.prompt).answer_prefix = prefix;
+  return request;
+}
+
+// Between any two code points, and at both ends.
+std::vector<size_t> Cuts(std::string_view text) {
+  std::vector<size_t> cuts;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    if (i == text.size() || (static_cast<unsigned char>(text[i]) & 0xC0) != 0x80) cuts.push_back(i);
+  }
+  return cuts;
+}
+
+struct Share {
+  int equal = 0;
+  int of = 0;
+  std::string first_difference;
+};
+
+// Of every way to cut the answer in two, how many go on to the same text with the same tokens.
+Share ContinuedEqually(Engine& engine, const Request& request) {
+  const Whole whole = AskForText(engine, request);
+  Share share;
+  for (size_t cut : Cuts(whole.text)) {
+    const std::string prefix = whole.text.substr(0, cut);
+    const Whole rest = AskForText(engine, From(request, prefix));
+    const bool equal = prefix + rest.text == whole.text &&
+                       rest.finished.reason == whole.finished.reason &&
+                       rest.n_tokens() == whole.n_tokens();
+    share.equal += equal ? 1 : 0;
+    ++share.of;
+    if (!equal && share.first_difference.empty()) {
+      share.first_difference = prefix + "|" + rest.text + "\nnot " + whole.text;
+    }
+  }
+  return share;
+}
+
+Request ShopQuestion(std::string question) {
+  return {.prompt = ChatPrompt{.messages = {{.role = "system",
+                                             .content = "You are the assistant of a shop.\n"
+                                                        "Catalogue:\n"
+                                                        "- Amber Kettle: price $24.90, colour dark "
+                                                        "green, weight 1.35 kg, stock 14\n"
+                                                        "- Lunar Chair: price $89.00, material "
+                                                        "polished wood, warranty 36 months\n"
+                                                        "Orders:\n"
+                                                        "- 48213: Cedar Lamp, shipped, arrives "
+                                                        "14 May"},
+                                            {.role = "user", .content = std::move(question)}},
+                               .tools_json = ""},
+          .sampling = {.temperature = 0}};
+}
+
+TEST(EngineTest, AnAnswerCutAnywhereGoesOnToTheSameText) {
+  const auto engine = LoadDemo({.n_threads = 2, .context_tokens = 512});
+  int n_cuts = 0;
+  for (const char* question :
+       {"What does the Amber Kettle cost?", "What do you sell?", "Where is my order 48213?",
+        "Tell me about the Lunar Chair.", "How long can I return an item?",
+        "Translate \"good morning\" into Spanish.", "Who wrote Faust?", "Do you ship to Peru?"}) {
+    const Share share = ContinuedEqually(*engine, ShopQuestion(question));
+    EXPECT_EQ(share.equal, share.of) << question << "\n" << share.first_difference;
+    n_cuts += share.of;
+  }
+  EXPECT_GT(n_cuts, 300);
+}
+
+TEST(EngineTest, ASeededAnswerCutAnywhereGoesOnToTheSameText) {
+  const auto engine = LoadDemo({.n_threads = 2, .context_tokens = 512});
+  for (uint64_t seed = 0; seed < 6; ++seed) {
+    Request request = ShopQuestion("What do you sell?");
+    request.sampling = {
+        .temperature = 1.5F, .repetition_penalty = 1.1F, .presence_penalty = 0.5F, .seed = seed};
+    const Share share = ContinuedEqually(*engine, request);
+    EXPECT_EQ(share.equal, share.of) << seed << "\n" << share.first_difference;
+  }
+}
+
+TEST(EngineTest, LimitsOfAContinuationAreAboutWhatFollows) {
+  const auto engine = LoadDemo({.n_threads = 2, .context_tokens = 512});
+  Request request = ShopQuestion("What do you sell?");
+  const Whole whole = AskForText(*engine, request);
+  const std::string begun = whole.text.substr(0, 11);
+  const std::string rest = whole.text.substr(11);
+  request.max_tokens = 2;
+  const Whole two = AskForText(*engine, From(request, begun));
+  EXPECT_EQ(two.finished.reason, FinishReason::kLength);
+  EXPECT_EQ(two.finished.usage.completion_tokens, 2);
+  EXPECT_TRUE(rest.starts_with(two.text)) << two.text;
+  request.max_tokens = 0;
+  request.stop = {begun.substr(1, 4), rest.substr(5, 6)};  // the first is only in what was written
+  const Whole stopped = AskForText(*engine, From(request, begun));
+  EXPECT_EQ(stopped.text, rest.substr(0, 5));
+  EXPECT_EQ(stopped.finished.reason, FinishReason::kStop);
+}
+
+TEST(EngineTest, AForeignBeginningIsContinuedAndNeverRepeated) {
+  const auto engine = LoadDemo({.n_threads = 2, .context_tokens = 512});
+  // Not what this model would say, in tokens that it would not choose, in other scripts too.
+  for (const char* begun : {"Wel", "XQZ 77", "Der Lun", "你好，", "<|end|>", "\xF0\x9F\x98\x80 "}) {
+    const Whole rest = AskForText(*engine, From(ShopQuestion("What do you sell?"), begun));
+    EXPECT_FALSE(rest.text.starts_with(begun)) << begun << "|" << rest.text;
+    EXPECT_GT(rest.finished.usage.prompt_tokens, 0);
+  }
+  Recorder recorder;
+  const auto id = engine->Submit(From(ShopQuestion("x"), "ab\xFF"), recorder.Sink());
+  ASSERT_FALSE(id);
+  EXPECT_EQ(id.error().code, ErrorCode::kInvalidArgument);
+}
+
 TEST(EngineTest, CancelEndsWithCancelledInTheMiddle) {
   const auto engine = LoadDemo();
   Recorder recorder;

@@ -78,6 +78,13 @@ Result<std::vector<int32_t>> TextCodec::RenderChat(std::span<const ChatMessage> 
   return WithBos(tokenizer_->EncodeSegments(segments));
 }
 
+Result<tokenizer::Continuation> TextCodec::PlanContinuation(std::string_view text) const {
+  if (const size_t at = utf8::FindInvalid(text); at != utf8::npos) {
+    return Err(ErrorCode::kInvalidArgument, "the text is not valid UTF-8 at byte {}", at);
+  }
+  return tokenizer::PlanContinuation(*tokenizer_, text);
+}
+
 std::vector<int32_t> TextCodec::WithBos(std::vector<int32_t> token_ids) const {
   if (tokenizer_->add_bos() && tokenizer_->bos()) {
     token_ids.insert(token_ids.begin(), *tokenizer_->bos());

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "engine/tokenizer/chat_template.h"
+#include "engine/tokenizer/continuation.h"
 #include "engine/tokenizer/tokenizer.h"
 
 namespace tandem::engine {
@@ -46,6 +47,10 @@ class TextCodec {
   Result<std::vector<int32_t>> RenderChat(std::span<const ChatMessage> messages,
                                           std::string_view tools_json,
                                           bool add_generation_prompt = true) const;
+
+  // How an answer that begins with `text` is continued.
+  // Errors: kInvalidArgument for text that is not UTF-8, with the offset.
+  Result<tokenizer::Continuation> PlanContinuation(std::string_view text) const;
 
   // Why answers may be worse than the model can do, such as a template that is not known; else
   // empty.

@@ -77,6 +77,21 @@ void Sampler::Count(int32_t id, bool in_answer) {
 
 Result<int32_t> Sampler::Sample(std::span<const float> logits, SamplerScratch* scratch) const {
   TANDEM_RETURN_IF_ERROR(LoadLogits(logits, &scratch->logits));
+  return Choose(scratch);
+}
+
+Result<int32_t> Sampler::SampleAmong(std::span<const float> logits, std::span<const int32_t> ids,
+                                     SamplerScratch* scratch) const {
+  TANDEM_CHECK(!ids.empty());
+  TANDEM_RETURN_IF_ERROR(LoadLogits(logits, &scratch->logits));
+  std::vector<float> kept;
+  for (int32_t id : ids) kept.push_back(scratch->logits[static_cast<size_t>(id)]);
+  std::ranges::fill(scratch->logits, kMinusInfinity);
+  for (size_t i = 0; i < ids.size(); ++i) scratch->logits[static_cast<size_t>(ids[i])] = kept[i];
+  return Choose(scratch);
+}
+
+int32_t Sampler::Choose(SamplerScratch* scratch) const {
   ApplyPenalties(scratch->logits);
   if (options_.temperature == 0.0F) {
     return static_cast<int32_t>(std::ranges::max_element(scratch->logits) -

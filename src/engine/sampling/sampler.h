@@ -52,6 +52,10 @@ class Sampler {
   //         leaves; sorts survivors only (all ids where top_p keeps most of a flat distribution).
   Result<int32_t> Sample(std::span<const float> logits, SamplerScratch* scratch) const;
 
+  // The same, with only these ids (ascending, allowed by the mask, at least one) to choose from.
+  Result<int32_t> SampleAmong(std::span<const float> logits, std::span<const int32_t> ids,
+                              SamplerScratch* scratch) const;
+
   // The sequence goes on with this token: penalties count it and the next draw is another one.
   void Accept(int32_t id);
 
@@ -72,6 +76,7 @@ class Sampler {
   Sampler(SamplingOptions options, std::shared_ptr<const TokenMask> mask);
 
   void Count(int32_t id, bool in_answer);
+  int32_t Choose(SamplerScratch* scratch) const;
   Status LoadLogits(std::span<const float> logits, std::vector<float>* out) const;
   void ApplyPenalties(std::span<float> logits) const;
   int32_t Draw(SamplerScratch* scratch) const;

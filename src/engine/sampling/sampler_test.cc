@@ -393,6 +393,28 @@ TEST(SamplerTest, PromptIdsOutsideTheVocabularyAreHarmless) {
   EXPECT_EQ(SampleOnce(Make(options, 2, {-7, 1'000'000, 0}), {1.0F, 0.9F}), 1);
 }
 
+TEST(SamplerTest, SamplingAmongAFewGivesOnlyThoseInTheirProportion) {
+  const std::vector<float> logits = Logs({0.5, 0.1, 0.3, 0.05, 0.05});
+  const std::vector<int32_t> few = {1, 3, 4};
+  SamplerScratch scratch;
+  EXPECT_EQ(Make({.temperature = 0}, 5).SampleAmong(logits, few, &scratch), 1);
+  // Penalties and bias count as ever.
+  EXPECT_EQ(Make({.temperature = 0, .logit_bias = {{1, -50.0F}, {4, 1.0F}}}, 5)
+                .SampleAmong(logits, few, &scratch),
+            4);
+  std::map<int32_t, int> counts;
+  Sampler sampler = Make({.top_k = 3, .seed = 1}, 5);
+  for (int i = 0; i < 4000; ++i) {
+    ++counts[sampler.SampleAmong(logits, few, &scratch).value()];
+    sampler.Accept(0);
+  }
+  EXPECT_EQ(counts[0] + counts[2], 0);
+  EXPECT_NEAR(counts[1], 2000, 150);
+  EXPECT_NEAR(counts[3], 1000, 150);
+  EXPECT_EQ(sampler.SampleAmong({{0.0F, kNan, 0.0F, 0.0F, 0.0F}}, few, &scratch).error().code,
+            ErrorCode::kInternal);
+}
+
 TEST(TokenMaskTest, OrderAndRepetitionOfUnusedIdsDoNotMatter) {
   const std::vector<int32_t> unused = {3, 1, 3, -1, 5};
   const TokenMask mask(5, unused);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "engine/tokenizer/continuation.h"
 
 namespace tandem::session {
 namespace {
@@ -33,6 +34,10 @@ Status Session::Validate(const Submission& submission, const SessionModel& model
         "the prompt has {} tokens and the context {}, which leaves no room for an answer: "
         "shorten the prompt or load the model with a longer context",
         n_prompt, model.context_tokens);
+  }
+  if (submission.n_answer_ids > submission.prompt_ids.size()) {
+    return Invalid("prompt", "{} tokens of an answer are not in a prompt of {}",
+                   submission.n_answer_ids, n_prompt);
   }
   for (int32_t token : submission.prompt_ids) {
     if (token < 0 || token >= model.vocab_size) {
@@ -66,9 +71,12 @@ Result<std::unique_ptr<Session>> Session::Create(SubmissionId id, Submission sub
                                                  const SessionModel& model, EventSink* sink,
                                                  SteadyTime now) {
   TANDEM_RETURN_IF_ERROR(Validate(submission, model));
+  const std::span<const int32_t> prompt = submission.prompt_ids;
   TANDEM_ASSIGN_OR_RETURN(
       sampling::Sampler sampler,
-      sampling::Sampler::Create(submission.sampling, model.mask, submission.prompt_ids));
+      sampling::Sampler::Create(submission.sampling, model.mask,
+                                prompt.first(prompt.size() - submission.n_answer_ids)));
+  for (int32_t token : prompt.last(submission.n_answer_ids)) sampler.Accept(token);
   return std::unique_ptr<Session>(
       new Session(id, std::move(submission), model, std::move(sampler), std::move(*sink), now));
 }
@@ -83,6 +91,7 @@ Session::Session(SubmissionId id, Submission submission, const SessionModel& mod
       sink_(std::move(sink)),
       tokens_(submission_.prompt_ids),
       n_prompt_(tokens_.size()),
+      forced_(submission_.forced_text),
       sampler_(std::move(sampler)),
       decoder_(*tokenizer_),
       stop_detector_(submission_.stop),
@@ -104,7 +113,11 @@ std::span<const int32_t> Session::pending() const {
 Result<std::optional<Session::Outcome>> Session::Advance(std::span<const float> logits,
                                                          sampling::SamplerScratch* scratch,
                                                          SteadyTime now) {
-  TANDEM_ASSIGN_OR_RETURN(const int32_t token, sampler_.Sample(logits, scratch));
+  TANDEM_ASSIGN_OR_RETURN(int32_t token, sampler_.Sample(logits, scratch));
+  // What the model would write anyway goes first, so that the draw is that of an answer in one go.
+  if (!forced_.empty() && !tokenizer::FitsContinuation(*tokenizer_, token, forced_)) {
+    TANDEM_ASSIGN_OR_RETURN(token, SampleForced(logits, scratch));
+  }
   std::optional<TokenLogprobs> logprobs;
   if (submission_.top_logprobs) {
     TANDEM_ASSIGN_OR_RETURN(
@@ -112,9 +125,24 @@ Result<std::optional<Session::Outcome>> Session::Advance(std::span<const float> 
         sampling::ComputeLogprobs(logits, *mask_, token, *submission_.top_logprobs));
     logprobs = Describe(computed);
   }
-  if (!decoding()) first_token_at_ = now;
+  if (n_answer() == 0) first_token_at_ = now;
   last_token_at_ = now;
   return Accept(token, std::move(logprobs));
+}
+
+Result<int32_t> Session::SampleForced(std::span<const float> logits,
+                                      sampling::SamplerScratch* scratch) const {
+  std::vector<int32_t> fitting;
+  for (int32_t id = 0; id < mask_->n_tokens(); ++id) {
+    if (tokenizer::FitsContinuation(*tokenizer_, id, forced_) && mask_->Allows(id)) {
+      fitting.push_back(id);
+    }
+  }
+  if (fitting.empty()) {
+    return Err(ErrorCode::kUnsupported,
+               "this model has no token for a part of the text that it is to go on from");
+  }
+  return sampler_.SampleAmong(logits, fitting, scratch);
 }
 
 std::optional<Session::Outcome> Session::Accept(int32_t token,
@@ -127,8 +155,21 @@ std::optional<Session::Outcome> Session::Accept(int32_t token,
     return Outcome{FinishReason::kStop, stop_detector_.stop()};
   }
 
+  std::string text;
+  if (forced_.empty()) {
+    text = decoder_.Push(token);
+  } else {
+    const std::string_view bytes = tokenizer_->TokenBytes(token);
+    const size_t n_known = std::min(bytes.size(), forced_.size());
+    forced_.erase(0, n_known);
+    if (n_known == bytes.size()) {
+      ++n_forced_;
+      if (tokens_.size() < static_cast<size_t>(context_tokens_)) return std::nullopt;
+      return Outcome{FinishReason::kLength};
+    }
+    text = decoder_.PushBytes(bytes.substr(n_known));
+  }
   held_.push_back({token, n_decoded_bytes_, std::move(logprobs)});
-  const std::string text = decoder_.Push(token);
   n_decoded_bytes_ += text.size();
   std::string shown = stop_detector_.Push(text);
   if (!shown.empty()) Show(std::move(shown), /*all=*/false);
@@ -140,9 +181,8 @@ std::optional<Session::Outcome> Session::Accept(int32_t token,
       return Outcome{FinishReason::kDegenerate, found->check + ": " + found->figure};
     }
   }
-  const size_t n_answer = tokens_.size() - n_prompt_;
   if (tokens_.size() >= static_cast<size_t>(context_tokens_) ||
-      (submission_.max_tokens > 0 && n_answer >= static_cast<size_t>(submission_.max_tokens))) {
+      (submission_.max_tokens > 0 && n_answer() >= static_cast<size_t>(submission_.max_tokens))) {
     ShowRest();
     if (stop_detector_.stopped()) return Outcome{FinishReason::kStop, stop_detector_.stop()};
     return Outcome{FinishReason::kLength};
@@ -182,21 +222,21 @@ void Session::ShowRest() {
 }
 
 void Session::Finish(Outcome outcome, SteadyTime now) {
-  const auto n_answer = static_cast<int32_t>(tokens_.size() - n_prompt_);
   Finished finished{.reason = outcome.reason,
-                    .usage = {.prompt_tokens = static_cast<int32_t>(n_prompt_),
-                              .completion_tokens = n_answer,
+                    .usage = {.prompt_tokens = static_cast<int32_t>(n_prompt_ + n_forced_),
+                              .completion_tokens = static_cast<int32_t>(n_answer()),
                               .cached_tokens = static_cast<int32_t>(n_cached_)},
                     .timings = {},
                     .detail = std::move(outcome.detail)};
   finished.timings.queued_ms = MillisecondsBetween(submitted_at_, started_at_.value_or(now));
   finished.timings.e2e_ms = MillisecondsBetween(submitted_at_, now);
-  if (n_answer > 0) {
+  if (n_answer() > 0) {
     finished.timings.ttft_ms = MillisecondsBetween(submitted_at_, first_token_at_);
   }
   const double decode_ms = MillisecondsBetween(first_token_at_, last_token_at_);
-  if (n_answer > 1 && decode_ms > 0) {
-    finished.timings.decode_tokens_per_second = (n_answer - 1) * 1000.0 / decode_ms;
+  if (n_answer() > 1 && decode_ms > 0) {
+    finished.timings.decode_tokens_per_second =
+        static_cast<double>(n_answer() - 1) * 1000.0 / decode_ms;
   }
   EventSink sink = std::exchange(sink_, nullptr);
   sink(Event(std::move(finished)));

@@ -61,7 +61,6 @@ class Session {
 
   // Tokens that have yet to run. Never empty while the session lives.
   std::span<const int32_t> pending() const;
-  bool decoding() const { return tokens_.size() > n_prompt_; }
 
   // Samples the next token from the logits after the last one and emits what text it completes.
   //   logits [vocab_size]
@@ -88,6 +87,11 @@ class Session {
 
   std::optional<Outcome> Accept(int32_t token, std::optional<TokenLogprobs> logprobs);
   TokenLogprobs Describe(const sampling::Logprobs& logprobs) const;
+  // Tokens of the answer beyond forced_text.
+  size_t n_answer() const { return tokens_.size() - n_prompt_ - n_forced_; }
+  // Samples among the tokens that spell out what is left of forced_.
+  Result<int32_t> SampleForced(std::span<const float> logits,
+                               sampling::SamplerScratch* scratch) const;
   // Emits shown text with the tokens that begin in it; with `all`, every token that is held.
   void Show(std::string text, bool all);
   // The end of the text: what was held back is shown, unless a stop string was found.
@@ -102,6 +106,8 @@ class Session {
 
   std::vector<int32_t> tokens_;  // prompt, then answer
   const size_t n_prompt_;
+  std::string forced_;   // that the next tokens must spell out
+  size_t n_forced_ = 0;  // tokens behind the prompt that were nothing else
   size_t n_cached_ = 0;
   std::unique_ptr<executor::Slot> slot_;
 

@@ -134,6 +134,83 @@ TEST_F(SessionTest, EveryTokenIsANewDrawAndCountsForThePenalties) {
   EXPECT_THAT(other->tokens().subspan(2), ElementsAre(0, 1, 2));
 }
 
+TEST_F(SessionTest, ForcedTextIsSpelledOutAndOnlyWhatFollowsIsShown) {
+  Submission submission = Greedy("hix");
+  submission.n_answer_ids = 1;
+  submission.forced_text = "yz w";
+  submission.max_tokens = 3;
+  auto session = Start(submission);
+  clock_.Advance(std::chrono::milliseconds(10));
+  EXPECT_FALSE(SayAll(*session, Bytes("yz")));
+  EXPECT_TRUE(recorder_.deltas().empty());
+  clock_.Advance(std::chrono::milliseconds(10));
+  EXPECT_FALSE(Say(*session, kWord));  // " world": more than was forced
+  EXPECT_EQ(recorder_.text(), "orld");
+  EXPECT_THAT(recorder_.token_ids(), ElementsAre(kWord));
+  EXPECT_FALSE(SayAll(*session, Bytes("!")));
+  const auto outcome = Say(*session, '?');  // the third that is new
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->reason, FinishReason::kLength);
+  session->Finish(*outcome, clock_.Now());
+  EXPECT_EQ(recorder_.text(), "orld!?");
+  EXPECT_EQ(recorder_.finished()->usage.prompt_tokens, 5);
+  EXPECT_EQ(recorder_.finished()->usage.completion_tokens, 3);
+  EXPECT_EQ(recorder_.finished()->timings.ttft_ms, 20);
+}
+
+TEST_F(SessionTest, AModelThatWantsToSayElseSpellsForcedTextAnyway) {
+  Submission submission = Greedy("hi");
+  submission.forced_text = "a w";
+  auto session = Start(submission);
+  for (int32_t wish : {static_cast<int32_t>('q'), kEndOfTurn, kAnswer}) {
+    EXPECT_FALSE(Say(*session, wish));
+  }
+  // The best of what fits; with all of them equal the lower id: bytes, not " world".
+  EXPECT_EQ(std::vector(session->tokens().begin() + 2, session->tokens().end()), Bytes("a w"));
+  EXPECT_TRUE(recorder_.deltas().empty());
+  ASSERT_TRUE(Say(*session, kEndOfTurn));
+}
+
+TEST_F(SessionTest, TheSamplerGoesOnAsIfItHadDrawnTheBeginning) {
+  const std::vector<float> flat(kVocabSize, 0.0F);
+  const auto draw = [&](Submission submission, int n) {
+    submission.sampling = {.presence_penalty = 1, .logit_bias = {{kEndOfTurn, -100.0F}}, .seed = 5};
+    auto session = Start(std::move(submission));
+    for (int i = 0; i < n; ++i) EXPECT_TRUE(session->Advance(flat, &scratch_, clock_.Now()));
+    return std::vector(session->tokens().begin(), session->tokens().end());
+  };
+  const std::vector<int32_t> whole = draw({.prompt_ids = Bytes("hi")}, 8);
+  for (size_t n_kept = 0; n_kept < 6; ++n_kept) {
+    Submission rest{.prompt_ids = std::vector(whole.begin(), whole.begin() + 2 + n_kept),
+                    .n_answer_ids = n_kept};
+    EXPECT_EQ(draw(std::move(rest), 8 - static_cast<int>(n_kept)), whole);
+  }
+}
+
+TEST_F(SessionTest, ForcedTextThatNoTokenSpellsIsATypedError) {
+  model_.mask = std::make_shared<const sampling::TokenMask>(kVocabSize, Bytes("z"));
+  Submission submission = Greedy("hi");
+  submission.forced_text = "z";
+  auto session = Start(submission);
+  const std::vector<float> flat(kVocabSize, 0.0F);
+  const auto outcome = session->Advance(flat, &scratch_, clock_.Now());
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code, ErrorCode::kUnsupported);
+}
+
+TEST_F(SessionTest, ForcedTextThatFillsTheContextEndsThere) {
+  Submission submission = Greedy("hi");
+  submission.forced_text = std::string(kContext, 'a');
+  auto session = Start(submission);
+  const auto outcome = SayAll(*session, std::vector<int32_t>(kContext, 'a'));
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->reason, FinishReason::kLength);
+  session->Finish(*outcome, clock_.Now());
+  EXPECT_EQ(recorder_.text(), "");
+  EXPECT_EQ(recorder_.finished()->usage.prompt_tokens, kContext);
+  EXPECT_EQ(recorder_.finished()->usage.completion_tokens, 0);
+}
+
 TEST_F(SessionTest, StopStringAcrossTokensEndsTheTextBeforeIt) {
   Submission submission = Greedy("hi");
   submission.stop = {"END", "o w"};

@@ -16,6 +16,12 @@ namespace tandem::session {
 // An encoded prompt and how to go on from it. Ranges: Session::Create().
 struct Submission {
   std::vector<int32_t> prompt_ids;
+  // How many of prompt_ids, at their end, are the answer's own beginning, and the text that the
+  // answer goes on with behind them; both were written before, so neither is emitted. The sampler
+  // goes on as if it had drawn them all: with the same options and seed the answer is what it would
+  // have been in one go. They count as prompt, in max_tokens and usage.
+  size_t n_answer_ids = 0;
+  std::string forced_text = {};
   sampling::SamplingOptions sampling = {};
   int32_t max_tokens = 0;                    // of the answer; 0: until the context is full
   std::vector<std::string> stop = {};        // the answer ends before the first of these
@@ -54,7 +60,7 @@ enum class FinishReason {
 
 struct Usage {
   int32_t prompt_tokens = 0;
-  int32_t completion_tokens = 0;  // sampled, the end-of-turn token included
+  int32_t completion_tokens = 0;  // sampled, beyond forced_text; the end-of-turn token included
   int32_t cached_tokens = 0;      // of the prompt, not computed again
 };
 
