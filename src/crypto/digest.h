@@ -1,5 +1,5 @@
-// Charter of crypto/: digests, randomness, constant-time comparison (signatures come with the
-// fleet), each a thin layer over OpenSSL 3; never an algorithm of our own. It may include base.
+// Charter of crypto/: digests, signatures, randomness, constant-time comparison, each a thin layer
+// over OpenSSL 3; never an algorithm of our own. It may include base.
 #pragma once
 
 #include <array>
