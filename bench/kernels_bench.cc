@@ -1,14 +1,21 @@
 // Speed of the kernels that this machine would use, at Phi-4-mini's shapes, on one core. Rates are
-// per second of CPU time: other processes on a busy machine disturb them little.
+// per second of CPU time: other processes on a busy machine disturb them little. `share` is of what
+// the probes (probes.h) measured in the same run: memory bandwidth for GEMV, the int8 peak for
+// GEMM. To compare old and new kernels, interleave them: --benchmark_enable_random_interleaving
+// --benchmark_repetitions=9.
+#include <algorithm>
 #include <cstring>
 #include <random>
-#include <string>
+#include <span>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
+#include "engine/kernels/activations.h"
 #include "engine/kernels/kernels.h"
 #include "engine/quant/codec.h"
+#include "engine/quant/half.h"
+#include "probes.h"
 
 namespace tandem::kernels {
 namespace {
@@ -42,6 +49,99 @@ void Gemv(benchmark::State& state, Type type) {
     benchmark::DoNotOptimize(y.data());
   }
   state.SetBytesProcessed(state.iterations() * kRows * row_bytes);
+}
+
+constexpr int64_t kTileRows = 65536;
+
+// Weights of random codes, several times the last cache.
+std::span<std::byte> PackedWeights(Scheme scheme) {
+  static std::vector<uint64_t> storage;
+  const int64_t bytes = PackedBytes(scheme, kTileRows, kColumns).value();
+  storage.resize(std::max<size_t>(storage.size(), bytes / 8 + 8));
+  std::mt19937_64 generator(1);
+  for (uint64_t& word : storage) word = generator();
+  auto* begin = reinterpret_cast<std::byte*>(storage.data());
+  begin += -reinterpret_cast<uintptr_t>(begin) % kStripAlignment;
+  const int64_t strip_bytes = StripBytes(scheme, kColumns);
+  const uint16_t scale = quant::FloatToHalf(0.01F);
+  for (int64_t strip = 0; strip < StripCount(kTileRows); ++strip) {
+    for (int64_t i = 0; i < StripScaleBytes(scheme, kColumns); i += 2) {
+      std::memcpy(begin + strip * strip_bytes + i, &scale, 2);
+    }
+  }
+  return {begin, static_cast<size_t>(bytes)};
+}
+
+std::vector<std::byte> Activations(Scheme scheme, int64_t n_tokens, std::byte** aligned) {
+  const std::vector<float> x = Normal(n_tokens * kColumns);
+  const TileSet& tiles = *Kernels().tiles;
+  const int group = GetScheme(scheme).group;
+  std::vector<std::byte> blocks(ActivationBytes(tiles, n_tokens, kColumns, group) + 64);
+  *aligned = blocks.data() + -reinterpret_cast<uintptr_t>(blocks.data()) % 64;
+  QuantizeTokens(tiles, x.data(), kColumns, nullptr, 0, 0, n_tokens, n_tokens, kColumns, group,
+                 *aligned);
+  return blocks;
+}
+
+// The integer kernels on a matrix larger than any cache: decoding a batch of so many. Bytes are
+// bytes of weights.
+void TileGemv(benchmark::State& state, Scheme scheme) {
+  const int64_t n_tokens = state.range(0);
+  const std::span<std::byte> weights = PackedWeights(scheme);
+  std::byte* blocks = nullptr;
+  const auto storage = Activations(scheme, n_tokens, &blocks);
+  std::vector<float> y(n_tokens * kTileRows);
+  const std::span<const uint64_t> words(reinterpret_cast<const uint64_t*>(weights.data()),
+                                        weights.size() / 8);
+  const double before = bench::ReadBandwidth(words, 2);
+  const double begin = bench::CpuSeconds();
+  for (auto _ : state) {
+    MultiplyStrips(*Kernels().tiles, scheme, weights.data(), kTileRows, kColumns, blocks, n_tokens,
+                   y.data(), kTileRows);
+    benchmark::DoNotOptimize(y.data());
+  }
+  const double seconds = bench::CpuSeconds() - begin;
+  const double probe = std::max(before, bench::ReadBandwidth(words, 2));
+  const auto bytes = static_cast<double>(state.iterations()) * static_cast<double>(weights.size());
+  state.SetBytesProcessed(static_cast<int64_t>(bytes));
+  state.counters["GB/s"] = bytes / seconds * 1e-9;
+  state.counters["share"] = bytes / seconds / probe;
+  state.counters["GMAC/s"] =
+      static_cast<double>(state.iterations() * n_tokens) * kTileRows * kColumns / seconds * 1e-9;
+}
+
+// The same for a chunk of a prompt. Items are products.
+void TileGemm(benchmark::State& state, Scheme scheme) {
+  constexpr int64_t kRows = 1024;
+  const int64_t n_tokens = state.range(0);
+  const std::span<std::byte> weights = PackedWeights(scheme);
+  std::byte* blocks = nullptr;
+  const auto storage = Activations(scheme, n_tokens, &blocks);
+  std::vector<float> y(n_tokens * kRows);
+  static const double peak = bench::Int8Peak();
+  const double begin = bench::CpuSeconds();
+  for (auto _ : state) {
+    MultiplyStrips(*Kernels().tiles, scheme, weights.data(), kRows, kColumns, blocks, n_tokens,
+                   y.data(), kRows);
+    benchmark::DoNotOptimize(y.data());
+  }
+  const double rate = static_cast<double>(state.iterations() * n_tokens) * kRows * kColumns /
+                      (bench::CpuSeconds() - begin);
+  state.SetLabel(bench::Int8PeakInstruction());
+  state.counters["GMAC/s"] = rate * 1e-9;
+  state.counters["share"] = peak > 0 ? rate / peak : 0;
+}
+
+// RMSNorm and quantising of one token. Items are columns.
+void NormQuantize(benchmark::State& state) {
+  const std::vector<float> x = Normal(kColumns);
+  std::vector<std::byte> block(2 * kColumns);
+  for (auto _ : state) {
+    Kernels().tiles->norm_quantize(x.data(), x.data(), 1e-5, kColumns,
+                                   static_cast<int>(state.range(0)), 1, 0, block.data());
+    benchmark::DoNotOptimize(block.data());
+  }
+  state.SetItemsProcessed(state.iterations() * kColumns);
 }
 
 // A dequantised strip of 16 rows times so many tokens: what prefill does. Items are products.
@@ -93,6 +193,14 @@ BENCHMARK_CAPTURE(Gemv, Q4_K, Type::kQ4_K);
 BENCHMARK_CAPTURE(Gemv, Q5_K, Type::kQ5_K);
 BENCHMARK_CAPTURE(Gemv, Q6_K, Type::kQ6_K);
 BENCHMARK_CAPTURE(Gemv, IQ4_NL, Type::kIQ4_NL);
+#define TANDEM_TILE_BENCHMARKS(name, scheme)                                                 \
+  BENCHMARK_CAPTURE(TileGemv, name, scheme)->Arg(1)->Arg(2)->Arg(3)->Arg(4)->Arg(6)->Arg(8); \
+  BENCHMARK_CAPTURE(TileGemm, name, scheme)->Arg(12)->Arg(64)->Arg(384)
+TANDEM_TILE_BENCHMARKS(int4g128, Scheme::kInt4G128);
+TANDEM_TILE_BENCHMARKS(int4g32, Scheme::kInt4G32);
+TANDEM_TILE_BENCHMARKS(int8g128, Scheme::kInt8G128);
+TANDEM_TILE_BENCHMARKS(int8g32, Scheme::kInt8G32);
+BENCHMARK(NormQuantize)->Arg(32)->Arg(128);
 BENCHMARK(Gemm)->Arg(3)->Arg(8)->Arg(64);
 BENCHMARK_CAPTURE(Attention, F32, false);
 BENCHMARK_CAPTURE(Attention, F16, true);

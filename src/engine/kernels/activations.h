@@ -2,10 +2,14 @@
 // as the groups of the weights that they meet, quantised once for all matrices that read them.
 //
 // Tokens stand in blocks of B, so that the B activations of a chunk of four columns are neighbours:
-//   codes   [n_tiles * 32 chunks][B][4]        int8, in [-127, 127]
-//   scales  [n_tiles * 128 / group][B]         f32
-//   sums    [n_tiles * 128 / group][B]         int32, of the group's codes
-// then zeros up to a multiple of 64 bytes. Columns beyond n_cols have code 0; slots that no token
+//   codes    [n_tiles * 32 chunks][B][4]     int8, in [-127, 127]
+//   scales   [n_tiles * 128 / group][B]      f32
+//   sums     [n_tiles * 128 / group][B]      int32, of the group's codes
+//   offsets  [n_tiles * 128 / span][B][2]    int16, -8 x the sum of codes 0 and 1 of all chunks of
+//   a
+//            span of min(group, 64) columns, and of codes 2 and 3: where 16-bit sums start from, so
+//            that they end up without the nibbles' zero point
+// and padding up to a multiple of 64 bytes. Columns beyond n_cols have code 0; slots that no token
 // fills may hold anything, for their results are not written.
 //
 // The rule: m = max |x| of the group; scale = m / 127; code = x * (127 / m), rounded to nearest,

@@ -27,6 +27,12 @@ float exp_sum_f32_1x8_avx2(float* x, int64_t n, float max);
 void silu_mul_f32_1x8_avx2(const float* gate, const float* up, int64_t n, float* out);
 void half_from_float_1x8_avx2(const float* src, int64_t n, uint16_t* dst);
 
+// quantize_avx2.cc; the contracts are those of TileSet's members.
+void quantize_q8_f32_1x8_avx2(const float* x, int64_t n_cols, int group, int block_tokens, int slot,
+                              std::byte* block);
+void norm_quantize_q8_f32_1x8_avx2(const float* x, const float* weight, double eps, int64_t n_cols,
+                                   int group, int block_tokens, int slot, std::byte* block);
+
 namespace {
 
 // ((0+4)+(2+6)) + ((1+5)+(3+7)): the order that kernels.h promises.

@@ -6,6 +6,7 @@
 
 #include "engine/kernels/activations.h"
 #include "engine/kernels/kernels.h"
+#include "engine/kernels/tile_internal.h"
 #include "engine/quant/codec.h"
 
 namespace tandem::kernels {
@@ -258,7 +259,7 @@ Status TestTiles(const KernelSet& set, Scheme scheme, Noise* noise) {
 Status TestQuantize(const KernelSet& set, int group, Noise* noise) {
   constexpr int64_t kCols = 277;  // whole groups, whole vectors and a tail
   constexpr int kBlockTokens = 3;
-  const int64_t bytes = TileCount(kCols) * kBlockTokens * (kTileCols + kTileCols / group * 8);
+  const int64_t bytes = BlockBytes(TileCount(kCols), group, kBlockTokens);
   std::vector<float> x = noise->Take(kCols);
   std::fill_n(x.begin() + 128, 64, 0.0F);
   const std::vector<float> weight = noise->Take(kCols);

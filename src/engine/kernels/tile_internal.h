@@ -21,17 +21,20 @@ struct SchemeTraits {
       scheme == Scheme::kInt4G128 || scheme == Scheme::kInt8G128 ? 128 : 32;
   static constexpr int kGroupsPerTile = kTileCols / kGroup;
   static constexpr int kTileBytes = kInt4 ? 1024 : 2048;
-  // Of the codes of 32 columns.
-  static constexpr int kQuarterBytes = kTileBytes / 4;
+  static constexpr int kSpan = kGroup < 64 ? kGroup : 64;
+  static constexpr int kSpansPerTile = kTileCols / kSpan;
   static constexpr int kTileScaleBytes = kGroupsPerTile * kStripRows * 2;
 };
 
 static constexpr int64_t RoundUp64(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // A block of activations; see activations.h.
+static constexpr int SpanCols(int group) { return group < 64 ? group : 64; }
 static constexpr int64_t BlockBytes(int64_t n_tiles, int group, int block_tokens) {
-  return RoundUp64(n_tiles * block_tokens * (kTileCols + kTileCols / group * 8));
+  return RoundUp64(n_tiles * block_tokens *
+                   (kTileCols + kTileCols / group * 8 + kTileCols / SpanCols(group) * 4));
 }
+// From these, [group][slot]; and last, [span][slot].
 static inline const float* BlockScales(const std::byte* block, int64_t n_tiles, int block_tokens) {
   return reinterpret_cast<const float*>(block + n_tiles * kTileCols * block_tokens);
 }
@@ -39,6 +42,11 @@ static inline const int32_t* BlockSums(const std::byte* block, int64_t n_tiles, 
                                        int block_tokens) {
   return reinterpret_cast<const int32_t*>(block + n_tiles * block_tokens *
                                                       (kTileCols + kTileCols / group * 4));
+}
+static inline const int32_t* BlockOffsets(const std::byte* block, int64_t n_tiles, int group,
+                                          int block_tokens) {
+  return reinterpret_cast<const int32_t*>(block + n_tiles * block_tokens *
+                                                      (kTileCols + kTileCols / group * 8));
 }
 
 }  // namespace tandem::kernels

@@ -82,8 +82,9 @@ void gemm_f32_q8_any_16x1_scalar(const std::byte* strips, int64_t n_rows, int64_
 }
 
 // One group of floats into its place; missing columns are zeros in x.
+//   offsets  of the group's spans, block_tokens apart
 void QuantizeGroup(const float* x, int group, int block_tokens, int8_t* codes, float* scale,
-                   int32_t* sum) {
+                   int32_t* sum, int32_t* offsets) {
   uint32_t largest = 0;  // as bits: positive floats compare as integers, and a NaN is above all
   for (int i = 0; i < group; ++i) {
     largest = std::max(largest, std::bit_cast<uint32_t>(x[i]) & 0x7FFFFFFF);
@@ -98,11 +99,19 @@ void QuantizeGroup(const float* x, int group, int block_tokens, int8_t* codes, f
     factor = 127.0F / magnitude;
     *scale = magnitude / 127.0F;
   }
+  const int span = SpanCols(group);
   *sum = 0;
-  for (int i = 0; i < group; ++i) {
-    const auto code = static_cast<int8_t>(finite ? std::nearbyint(x[i] * factor) : 0.0F);
-    codes[i / 4 * 4 * block_tokens + i % 4] = code;
-    *sum += code;
+  for (int begin = 0; begin < group; begin += span) {
+    int sums[2] = {};  // of the first and the second half of the chunks
+    for (int i = begin; i < begin + span; ++i) {
+      const auto code = static_cast<int8_t>(finite ? std::nearbyint(x[i] * factor) : 0.0F);
+      codes[i / 4 * 4 * block_tokens + i % 4] = code;
+      sums[i % 4 / 2] += code;
+    }
+    *sum += sums[0] + sums[1];
+    const int16_t pair[2] = {static_cast<int16_t>(-8 * sums[0]),
+                             static_cast<int16_t>(-8 * sums[1])};
+    std::memcpy(offsets + begin / span * block_tokens, pair, sizeof pair);
   }
 }
 
@@ -114,13 +123,15 @@ void QuantizeToken(int64_t n_cols, int group, int block_tokens, int slot, std::b
   auto* codes = reinterpret_cast<int8_t*>(block);
   auto* scales = const_cast<float*>(BlockScales(block, n_tiles, block_tokens));
   auto* sums = const_cast<int32_t*>(BlockSums(block, n_tiles, group, block_tokens));
+  auto* offsets = const_cast<int32_t*>(BlockOffsets(block, n_tiles, group, block_tokens));
   for (int64_t g = 0; g < n_tiles * kTileCols / group; ++g) {
     float x[kTileCols] = {};
     for (int64_t i = g * group; i < std::min(n_cols, (g + 1) * group); ++i) {
       x[i - g * group] = value(i);
     }
     QuantizeGroup(x, group, block_tokens, codes + (g * group * block_tokens + 4 * slot),
-                  scales + g * block_tokens + slot, sums + g * block_tokens + slot);
+                  scales + g * block_tokens + slot, sums + g * block_tokens + slot,
+                  offsets + g * (group / SpanCols(group)) * block_tokens + slot);
   }
 }
 

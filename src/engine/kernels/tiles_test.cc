@@ -5,6 +5,7 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -224,6 +225,7 @@ struct Slot {
   std::vector<int> codes;
   std::vector<float> scales;
   std::vector<int> sums;
+  std::vector<std::pair<int, int>> offsets;  // by span
 };
 
 Slot ReadSlot(const std::byte* block, int64_t n_tiles, int group, int block_tokens, int slot) {
@@ -231,6 +233,7 @@ Slot ReadSlot(const std::byte* block, int64_t n_tiles, int group, int block_toke
   const int64_t n_groups = n_tiles * kTileCols / group;
   const std::byte* scales = block + n_tiles * kTileCols * block_tokens;
   const std::byte* sums = scales + n_groups * block_tokens * 4;
+  const std::byte* offsets = sums + n_groups * block_tokens * 4;
   for (int64_t i = 0; i < n_tiles * kTileCols; ++i) {
     out.codes.push_back(static_cast<int8_t>(block[(i / 4 * block_tokens + slot) * 4 + i % 4]));
   }
@@ -242,6 +245,11 @@ Slot ReadSlot(const std::byte* block, int64_t n_tiles, int group, int block_toke
     out.scales.push_back(scale);
     out.sums.push_back(sum);
   }
+  for (int64_t s = 0; s < n_tiles * kTileCols / std::min(group, 64); ++s) {
+    int16_t pair[2];
+    std::memcpy(pair, offsets + (s * block_tokens + slot) * 4, 4);
+    out.offsets.emplace_back(pair[0], pair[1]);
+  }
   return out;
 }
 
@@ -251,7 +259,7 @@ TEST_P(TilesTest, QuantizedTokensFollowTheRuleInEverySlot) {
     for (const int64_t n_cols : {1, 33, 128, 200, 515}) {
       for (const int block_tokens : {1, 3, 8}) {
         const int64_t n_tiles = TileCount(n_cols);
-        Aligned block(n_tiles * block_tokens * (kTileCols + kTileCols / group * 8));
+        Aligned block(n_tiles * block_tokens * 192);  // the most a tile of a token can take
         for (int slot = 0; slot < block_tokens; ++slot) {
           std::vector<float> x = RandomTokens(&generator, n_cols);
           if (slot == 1) std::fill_n(x.begin(), std::min<int64_t>(n_cols, group), 1e-31F);
@@ -266,6 +274,12 @@ TEST_P(TilesTest, QuantizedTokensFollowTheRuleInEverySlot) {
             int sum = 0;
             for (int i = 0; i < group; ++i) sum += want.codes[g * group + i];
             ASSERT_EQ(got.sums[g], sum);
+          }
+          const int span = std::min(group, 64);
+          for (size_t s = 0; s < got.offsets.size(); ++s) {
+            int sums[2] = {};
+            for (int i = 0; i < span; ++i) sums[i % 4 / 2] += want.codes[s * span + i];
+            ASSERT_EQ(got.offsets[s], std::pair(-8 * sums[0], -8 * sums[1]));
           }
         }
       }
@@ -336,7 +350,9 @@ TEST_P(TilesTest, FusedNormGivesTheBitsOfNormThenQuantise) {
         const float scaled = x[i] * scale;
         normal[i] = scaled * weight[i];
       }
-      const int64_t bytes = TileCount(n_cols) * 3 * (kTileCols + kTileCols / group * 8);
+      // Codes, scales, sums, offsets.
+      const int64_t bytes =
+          TileCount(n_cols) * 3 * (kTileCols + kTileCols / group * 8 + (group == 32 ? 16 : 8));
       Aligned fused(bytes);
       Aligned plain(bytes);
       tiles().norm_quantize(x.data(), weight.data(), eps, n_cols, group, 3, 1, fused.data());
@@ -372,6 +388,7 @@ TEST_P(TilesTest, BlocksHoldTheBatchAndNoMoreThanTheirKernelNeeds) {
   EXPECT_EQ(BlockTokens(tiles(), 9), tiles().panel_tokens);
   EXPECT_EQ(ActivationBytes(tiles(), 5, 129, 32) % 64, 0);
   EXPECT_EQ(ActivationBytes(tiles(), 1, 128, 128), 128 + 64);
+  EXPECT_EQ(ActivationBytes(tiles(), 1, 512, 32), 4 * (128 + 32 + 16));
 }
 
 // What the arithmetic costs in accuracy: half a step of the activations' codes, and the roundings

@@ -1,0 +1,22 @@
+// What this core can do at best, measured: the yardsticks of the kernels' figures.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace tandem::bench {
+
+// Seconds of this thread's CPU time: other processes on a busy machine disturb them little.
+double CpuSeconds();
+
+// Bytes a second that one core reads from memory: the best of `passes` over the buffer, which
+// should be far larger than the last cache.
+double ReadBandwidth(std::span<const uint64_t> buffer, int passes);
+
+// int8 products a second of the widest multiply-and-add that this build's kernels use on this CPU,
+// with all operands in registers and nothing else going on; 0 where no probe is written.
+double Int8Peak();
+// The instruction that Int8Peak() repeats, such as "vpmaddubsw ymm".
+const char* Int8PeakInstruction();
+
+}  // namespace tandem::bench
