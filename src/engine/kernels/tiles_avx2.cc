@@ -100,84 +100,111 @@ constexpr int64_t StripBytesOf(int64_t n_tiles) {
   return RoundUp64(n_tiles * Traits::kTileScaleBytes) + n_tiles * Traits::kTileBytes;
 }
 
-// products[h][m] = codes of a span of kSpan columns of rows 8 h .. 8 h + 7 times token m.
+// products[h][m] = nibbles of a span of kSpan columns of rows 8 h .. 8 h + 7 times token m.
 //   codes  the span's vectors;  x [kSpan / 4 chunks][kBlock] from the first token on
-template <bool int4, int kSpan, int kBlock, int kHalves, int kTokens>
-TANDEM_INLINE void MultiplySpan(const std::byte* codes, const int32_t* x, const int32_t* offsets,
-                                __m256i (&products)[kHalves][kTokens]) {
+template <int kSpan, int kBlock, int kHalves, int kTokens>
+TANDEM_INLINE void MultiplyNibbles(const std::byte* codes, const int32_t* x, const int32_t* offsets,
+                                   __m256i (&products)[kHalves][kTokens]) {
+  const __m256i mask = _mm256_set1_epi8(15);
 #pragma clang loop unroll(full)
   for (int m = 0; m < kTokens; ++m) {
 #pragma clang loop unroll(full)
-    for (int h = 0; h < kHalves; ++h) {
-      products[h][m] = int4 ? Broadcast(offsets + m) : _mm256_setzero_si256();
-    }
+    for (int h = 0; h < kHalves; ++h) products[h][m] = Broadcast(offsets + m);
   }
-  const __m256i mask = _mm256_set1_epi8(15);
 #pragma clang loop unroll(full)
-  for (int i = 0; i < kSpan / (int4 ? 8 : 4); ++i) {
+  for (int i = 0; i < kSpan / 8; ++i) {
 #pragma clang loop unroll(full)
     for (int h = 0; h < kHalves; ++h) {
-      const __m256i vector = Load32(codes + 64 * i + 32 * h);
-      if constexpr (int4) {
-        const __m256i low = _mm256_and_si256(vector, mask);
-        const __m256i high = _mm256_and_si256(_mm256_srli_epi16(vector, 4), mask);
+      const __m256i both = Load32(codes + 64 * i + 32 * h);
+      const __m256i low = _mm256_and_si256(both, mask);
+      const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
 #pragma clang loop unroll(full)
-        for (int m = 0; m < kTokens; ++m) {
-          AddPairs(low, Broadcast(x + 2 * i * kBlock + m), products[h][m]);
-        }
+      for (int m = 0; m < kTokens; ++m) {
+        AddPairs(low, Broadcast(x + 2 * i * kBlock + m), products[h][m]);
+      }
 #pragma clang loop unroll(full)
-        for (int m = 0; m < kTokens; ++m) {
-          AddPairs(high, Broadcast(x + (2 * i + 1) * kBlock + m), products[h][m]);
-        }
-      } else {
-        const __m256i magnitudes = _mm256_abs_epi8(vector);
-#pragma clang loop unroll(full)
-        for (int m = 0; m < kTokens; ++m) {
-          AddProducts(vector, magnitudes, Broadcast(x + i * kBlock + m), products[h][m]);
-        }
+      for (int m = 0; m < kTokens; ++m) {
+        AddPairs(high, Broadcast(x + (2 * i + 1) * kBlock + m), products[h][m]);
       }
     }
   }
-  if constexpr (int4) {
 #pragma clang loop unroll(full)
-    for (int m = 0; m < kTokens; ++m) {
+  for (int m = 0; m < kTokens; ++m) {
 #pragma clang loop unroll(full)
-      for (int h = 0; h < kHalves; ++h) products[h][m] = Widen(products[h][m]);
+    for (int h = 0; h < kHalves; ++h) products[h][m] = Widen(products[h][m]);
+  }
+}
+
+// products[h][m] = int8 codes of a group of kGroup columns of rows 8 h .. 8 h + 7 times token m.
+template <int kGroup, int kBlock, int kHalves, int kTokens>
+TANDEM_INLINE void MultiplyBytes(const std::byte* codes, const int32_t* x,
+                                 __m256i (&products)[kHalves][kTokens]) {
+#pragma clang loop unroll(full)
+  for (int m = 0; m < kTokens; ++m) {
+#pragma clang loop unroll(full)
+    for (int h = 0; h < kHalves; ++h) products[h][m] = _mm256_setzero_si256();
+  }
+#pragma clang loop unroll_count(4)
+  for (int i = 0; i < kGroup / 4; ++i) {
+#pragma clang loop unroll(full)
+    for (int h = 0; h < kHalves; ++h) {
+      const __m256i vector = Load32(codes + 64 * i + 32 * h);
+      const __m256i magnitudes = _mm256_abs_epi8(vector);
+#pragma clang loop unroll(full)
+      for (int m = 0; m < kTokens; ++m) {
+        AddProducts(vector, magnitudes, Broadcast(x + i * kBlock + m), products[h][m]);
+      }
     }
   }
 }
 
-// acc[h][m] = acc + one tile times tokens [0, kTokens) of a block of kBlock, rows of kHalves
+// The sums of a strip and a block of tokens.
+struct alignas(32) StripSums {
+  float acc[8][kStripRows];
+};
+
+// acc[m][8 h ..] += one tile times tokens [0, kTokens) of a block of kBlock, rows of kHalves
 // halves.
 template <Scheme scheme, int kBlock, int kHalves, int kTokens>
-TANDEM_INLINE void MultiplyTile(const TileView& tile, __m256 (&acc)[kHalves][kTokens]) {
+TANDEM_INLINE void MultiplyTile(const TileView& tile, float (*acc)[kStripRows]) {
   using Traits = SchemeTraits<scheme>;
-  constexpr int kSpansPerGroup = Traits::kSpansPerTile / Traits::kGroupsPerTile;
-#pragma clang loop unroll(full)
+  constexpr int kGroupBytes = Traits::kTileBytes / Traits::kGroupsPerTile;
+  constexpr int kSpans = Traits::kSpansPerTile / Traits::kGroupsPerTile;
+// Groups side by side would need more registers than one after the other.
+#pragma clang loop unroll(disable)
   for (int g = 0; g < Traits::kGroupsPerTile; ++g) {
+    const std::byte* codes = tile.codes + g * kGroupBytes;
+    const int32_t* x = tile.x + g * (Traits::kGroup / 4) * kBlock;
     __m256i products[kHalves][kTokens];
+    if constexpr (Traits::kInt4) {
+      MultiplyNibbles<Traits::kSpan, kBlock>(codes, x, tile.x_offsets + g * kSpans * kBlock,
+                                             products);
 #pragma clang loop unroll(full)
-    for (int s = 0; s < kSpansPerGroup; ++s) {
-      const int span = g * kSpansPerGroup + s;
-      __m256i part[kHalves][kTokens];
-      MultiplySpan<Traits::kInt4, Traits::kSpan, kBlock>(
-          tile.codes + span * (Traits::kTileBytes / Traits::kSpansPerTile),
-          tile.x + span * (Traits::kSpan / 4) * kBlock, tile.x_offsets + span * kBlock, part);
+      for (int s = 1; s < kSpans; ++s) {
+        __m256i more[kHalves][kTokens];
+        MultiplyNibbles<Traits::kSpan, kBlock>(codes + s * (kGroupBytes / kSpans),
+                                               x + s * (Traits::kSpan / 4) * kBlock,
+                                               tile.x_offsets + (g * kSpans + s) * kBlock, more);
 #pragma clang loop unroll(full)
-      for (int m = 0; m < kTokens; ++m) {
+        for (int m = 0; m < kTokens; ++m) {
 #pragma clang loop unroll(full)
-        for (int h = 0; h < kHalves; ++h) {
-          products[h][m] = s == 0 ? part[h][m] : _mm256_add_epi32(products[h][m], part[h][m]);
+          for (int h = 0; h < kHalves; ++h) {
+            products[h][m] = _mm256_add_epi32(products[h][m], more[h][m]);
+          }
         }
       }
+    } else {
+      MultiplyBytes<Traits::kGroup, kBlock>(codes, x, products);
     }
 #pragma clang loop unroll(full)
     for (int h = 0; h < kHalves; ++h) {
       const __m256 row_scales = LoadScales(tile.scales + g * kStripRows * 2 + 16 * h);
 #pragma clang loop unroll(full)
       for (int m = 0; m < kTokens; ++m) {
-        acc[h][m] = Fma(products[h][m], row_scales, _mm256_set1_ps(tile.x_scales[g * kBlock + m]),
-                        acc[h][m]);
+        float* sums = acc[m] + 8 * h;
+        _mm256_store_ps(
+            sums, Fma(products[h][m], row_scales, _mm256_set1_ps(tile.x_scales[g * kBlock + m]),
+                      _mm256_load_ps(sums)));
       }
     }
   }
@@ -190,11 +217,6 @@ TANDEM_INLINE void PrefetchTile(const std::byte* codes) {
     _mm_prefetch(reinterpret_cast<const char*>(codes + kPrefetchBytes + line), _MM_HINT_T0);
   }
 }
-
-// The sums of a strip and a block of tokens.
-struct alignas(32) StripSums {
-  float acc[8][kStripRows];
-};
 
 // Rows of a strip that exist and tokens that are wanted go to y.
 TANDEM_INLINE void StoreSums(const StripSums& sums, int64_t n_rows, int64_t n_tokens, float* y,
@@ -222,34 +244,18 @@ TANDEM_INLINE void LoadSums(const float* y, int64_t y_stride, int64_t n_rows, in
   }
 }
 
-// One or two tokens: all sixteen rows in registers.
+// sums += n_tiles tiles times a block of tokens. One token goes over all sixteen rows of a tile at
+// once; more go over it in parts of eight rows and up to four tokens, as many sums as registers
+// hold, while its 1 or 2 KB stay in the first-level cache.
 template <Scheme scheme, int kBlock>
 TANDEM_NOINLINE void gemv_strip_f32_q8_any_16xm_avx2(TileView tile, int64_t n_tiles,
                                                      StripSums* sums) {
-  __m256 acc[2][kBlock] = {};
-  for (int64_t i = 0; i < n_tiles; ++i) {
-    PrefetchTile<scheme>(tile.codes);
-    MultiplyTile<scheme, kBlock>(tile, acc);
-    tile.Advance<scheme>(1, kBlock);
-  }
-#pragma clang loop unroll(full)
-  for (int m = 0; m < kBlock; ++m) {
-    _mm256_store_ps(sums->acc[m], acc[0][m]);
-    _mm256_store_ps(sums->acc[m] + 8, acc[1][m]);
-  }
-}
-
-// More tokens than registers can hold sums for: the tile's 1 or 2 KB stay in the first-level cache
-// while parts of three or four tokens and eight rows go over it; the sums wait in memory.
-template <Scheme scheme, int kBlock>
-TANDEM_NOINLINE void gemv_strip_f32_q8_any_8xm_avx2(TileView tile, int64_t n_tiles,
-                                                    StripSums* sums) {
-  constexpr int kPart = kBlock % 4 == 0 ? 4 : 3;
-  __builtin_memset(sums, 0, sizeof *sums);
+  constexpr int kHalves = kBlock == 1 ? 2 : 1;
+  constexpr int kPart = kBlock <= 2 ? kBlock : kBlock % 4 == 0 ? 4 : 3;
   for (int64_t i = 0; i < n_tiles; ++i) {
     PrefetchTile<scheme>(tile.codes);
 #pragma clang loop unroll(disable)
-    for (int h = 0; h < 2; ++h) {
+    for (int h = 0; h < 2; h += kHalves) {
 #pragma clang loop unroll(disable)
       for (int first = 0; first < kBlock; first += kPart) {
         const TileView part = {.codes = tile.codes + 32 * h,
@@ -257,16 +263,8 @@ TANDEM_NOINLINE void gemv_strip_f32_q8_any_8xm_avx2(TileView tile, int64_t n_til
                                .x = tile.x + first,
                                .x_scales = tile.x_scales + first,
                                .x_offsets = tile.x_offsets + first};
-        __m256 acc[1][kPart];
-#pragma clang loop unroll(full)
-        for (int m = 0; m < kPart; ++m) {
-          acc[0][m] = _mm256_load_ps(&sums->acc[first + m][8 * h]);
-        }
-        MultiplyTile<scheme, kBlock>(part, acc);
-#pragma clang loop unroll(full)
-        for (int m = 0; m < kPart; ++m) {
-          _mm256_store_ps(&sums->acc[first + m][8 * h], acc[0][m]);
-        }
+        auto* acc = reinterpret_cast<float(*)[kStripRows]>(sums->acc[first] + 8 * h);
+        MultiplyTile<scheme, kBlock, kHalves, kPart>(part, acc);
       }
     }
     tile.Advance<scheme>(1, kBlock);
@@ -276,14 +274,10 @@ TANDEM_NOINLINE void gemv_strip_f32_q8_any_8xm_avx2(TileView tile, int64_t n_til
 template <Scheme scheme, int kBlock>
 void gemv_f32_q8_any_16xm_avx2(const std::byte* strips, int64_t n_rows, int64_t n_tiles,
                                const std::byte* block, int n_tokens, float* y, int64_t y_stride) {
-  StripSums sums;
   for (int64_t row = 0; row < n_rows; row += kStripRows, strips += StripBytesOf<scheme>(n_tiles)) {
-    const TileView tile = TileView::First<scheme>(strips, n_tiles, block, kBlock);
-    if constexpr (kBlock <= 2) {
-      gemv_strip_f32_q8_any_16xm_avx2<scheme, kBlock>(tile, n_tiles, &sums);
-    } else {
-      gemv_strip_f32_q8_any_8xm_avx2<scheme, kBlock>(tile, n_tiles, &sums);
-    }
+    StripSums sums = {};
+    gemv_strip_f32_q8_any_16xm_avx2<scheme, kBlock>(
+        TileView::First<scheme>(strips, n_tiles, block, kBlock), n_tiles, &sums);
     StoreSums(sums, Min(n_rows - row, kStripRows), n_tokens, y + row, y_stride);
   }
 }
@@ -321,55 +315,45 @@ struct alignas(32) PanelSums {
   int32_t products[kPanelTokens][kStripRows];
 };
 
-// As MultiplySpan, over a panel: [kSpan / 4 chunks][64] of unpacked nibbles, or an int8 tile's
-// codes.
-template <bool int4, int kSpan>
+// As MultiplyNibbles, over a panel [kSpan / 4 chunks][64].
+template <int kSpan>
 TANDEM_INLINE void MultiplyPanelSpan(const std::byte* panel, const int32_t* x,
                                      const int32_t* offsets, __m256i (&products)[2][kPanelTokens]) {
 #pragma clang loop unroll(full)
   for (int m = 0; m < kPanelTokens; ++m) {
-    products[0][m] = int4 ? Broadcast(offsets + m) : _mm256_setzero_si256();
+    products[0][m] = Broadcast(offsets + m);
     products[1][m] = products[0][m];
   }
 #pragma clang loop unroll(full)
   for (int i = 0; i < kSpan / 4; ++i) {
     const __m256i upper = Load32(panel + 64 * i);
     const __m256i lower = Load32(panel + 64 * i + 32);
-    const __m256i upper_magnitudes = _mm256_abs_epi8(upper);
-    const __m256i lower_magnitudes = _mm256_abs_epi8(lower);
 #pragma clang loop unroll(full)
     for (int m = 0; m < kPanelTokens; ++m) {
       const __m256i token = Broadcast(x + i * kPanelTokens + m);
-      if constexpr (int4) {
-        AddPairs(upper, token, products[0][m]);
-        AddPairs(lower, token, products[1][m]);
-      } else {
-        AddProducts(upper, upper_magnitudes, token, products[0][m]);
-        AddProducts(lower, lower_magnitudes, token, products[1][m]);
-      }
+      AddPairs(upper, token, products[0][m]);
+      AddPairs(lower, token, products[1][m]);
     }
   }
-  if constexpr (int4) {
 #pragma clang loop unroll(full)
-    for (int m = 0; m < kPanelTokens; ++m) {
-      products[0][m] = Widen(products[0][m]);
-      products[1][m] = Widen(products[1][m]);
-    }
+  for (int m = 0; m < kPanelTokens; ++m) {
+    products[0][m] = Widen(products[0][m]);
+    products[1][m] = Widen(products[1][m]);
   }
 }
 
-// sums->strip += n_tiles panel tiles times one panel block.
+// sums->strip += n_tiles unpacked tiles times one panel block.
 //   tile  scales and activations of the first of them
 template <Scheme scheme>
-TANDEM_NOINLINE void gemm_panel_f32_q8_any_16x4_avx2(const std::byte* panel, int64_t n_tiles,
-                                                     TileView tile, PanelSums* sums) {
+TANDEM_NOINLINE void gemm_panel_f32_q8_q4_16x4_avx2(const std::byte* panel, int64_t n_tiles,
+                                                    TileView tile, PanelSums* sums) {
   using Traits = SchemeTraits<scheme>;
-  constexpr int kSpansPerGroup = Traits::kSpansPerTile / Traits::kGroupsPerTile;
+  constexpr int kSpans = Traits::kSpansPerTile / Traits::kGroupsPerTile;
   for (int64_t group = 0; group < n_tiles * Traits::kGroupsPerTile; ++group) {
 #pragma clang loop unroll(full)
-    for (int s = 0; s < kSpansPerGroup; ++s) {
+    for (int s = 0; s < kSpans; ++s) {
       __m256i products[2][kPanelTokens];
-      MultiplyPanelSpan<Traits::kInt4, Traits::kSpan>(panel, tile.x, tile.x_offsets, products);
+      MultiplyPanelSpan<Traits::kSpan>(panel, tile.x, tile.x_offsets, products);
       panel += Traits::kSpan * kStripRows;
       tile.x += Traits::kSpan / 4 * kPanelTokens;
       tile.x_offsets += kPanelTokens;
@@ -381,7 +365,7 @@ TANDEM_NOINLINE void gemm_panel_f32_q8_any_16x4_avx2(const std::byte* panel, int
           auto* sum = reinterpret_cast<__m256i*>(&sums->products[m][8 * h]);
           __m256i product = products[h][m];
           if (s > 0) product = _mm256_add_epi32(product, _mm256_load_si256(sum));
-          if (s < kSpansPerGroup - 1) {
+          if (s < kSpans - 1) {
             _mm256_store_si256(sum, product);
           } else {
             float* acc = &sums->strip.acc[m][8 * h];
@@ -396,15 +380,16 @@ TANDEM_NOINLINE void gemm_panel_f32_q8_any_16x4_avx2(const std::byte* panel, int
   }
 }
 
-// Strip by strip, and within a strip by runs of kPanelTiles tiles: unpacked once, multiplied with
-// every block of tokens; between runs the sums stand in y.
+// Strip by strip, and within a strip by runs of kPanelTiles tiles, which are multiplied with every
+// block of tokens before the next run: nibbles unpacked once for all of them, bytes while they are
+// in the first-level cache. Between runs the sums stand in y.
 template <Scheme scheme>
 void gemm_f32_q8_any_16x4_avx2(const std::byte* strips, int64_t n_rows, int64_t n_tiles,
                                const std::byte* blocks, int64_t n_tokens, float* y,
                                int64_t y_stride) {
   using Traits = SchemeTraits<scheme>;
   const int64_t block_bytes = BlockBytes(n_tiles, Traits::kGroup, kPanelTokens);
-  alignas(64) std::byte unpacked[kPanelTiles * kPanelTileBytes];
+  alignas(64) std::byte unpacked[Traits::kInt4 ? kPanelTiles * kPanelTileBytes : 1];
   PanelSums sums;
   for (int64_t row = 0; row < n_rows; row += kStripRows, strips += StripBytesOf<scheme>(n_tiles)) {
     const int64_t valid = Min(n_rows - row, kStripRows);
@@ -414,11 +399,6 @@ void gemm_f32_q8_any_16x4_avx2(const std::byte* strips, int64_t n_rows, int64_t 
       for (int64_t t = 0; t < n_tokens; t += kPanelTokens, block += block_bytes) {
         TileView tile = TileView::First<scheme>(strips, n_tiles, block, kPanelTokens);
         tile.Advance<scheme>(begin, kPanelTokens);
-        if (t == 0 && Traits::kInt4) {
-          for (int64_t i = 0; i < run; ++i) {
-            UnpackTile(tile.codes + i * Traits::kTileBytes, unpacked + i * kPanelTileBytes);
-          }
-        }
         float* dst = y + t * y_stride + row;
         const int64_t tokens = Min(kPanelTokens, n_tokens - t);
         if (begin == 0) {
@@ -426,8 +406,14 @@ void gemm_f32_q8_any_16x4_avx2(const std::byte* strips, int64_t n_rows, int64_t 
         } else {
           LoadSums(dst, y_stride, valid, tokens, &sums.strip);
         }
-        gemm_panel_f32_q8_any_16x4_avx2<scheme>(Traits::kInt4 ? unpacked : tile.codes, run, tile,
-                                                &sums);
+        if constexpr (Traits::kInt4) {
+          for (int64_t i = 0; t == 0 && i < run; ++i) {
+            UnpackTile(tile.codes + i * Traits::kTileBytes, unpacked + i * kPanelTileBytes);
+          }
+          gemm_panel_f32_q8_q4_16x4_avx2<scheme>(unpacked, run, tile, &sums);
+        } else {
+          gemv_strip_f32_q8_any_16xm_avx2<scheme, kPanelTokens>(tile, run, &sums.strip);
+        }
         StoreSums(sums.strip, valid, tokens, dst, y_stride);
       }
     }
