@@ -127,7 +127,7 @@ void TileGemm(benchmark::State& state, Scheme scheme) {
   }
   const double rate = static_cast<double>(state.iterations() * n_tokens) * kRows * kColumns /
                       (bench::CpuSeconds() - begin);
-  state.SetLabel(bench::Int8PeakInstruction());
+  state.SetLabel(bench::Int8PeakInstructions());
   state.counters["GMAC/s"] = rate * 1e-9;
   state.counters["share"] = peak > 0 ? rate / peak : 0;
 }

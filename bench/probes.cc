@@ -13,23 +13,26 @@ namespace tandem::bench {
 namespace {
 
 #if defined(__x86_64__)
-constexpr int kRounds = 20'000'000;
+constexpr int kRounds = 2'000'000;
 
-// Twelve independent chains, more than two units times the latency of three or four cycles need.
-// The empty asm keeps each product from being computed once and for all.
+// Eight chains of sums, more than two adders times a latency of one cycle or two multipliers times
+// four need. The empty asm keeps a product from being computed once and for all.
 __attribute__((target("avx2"))) double ProductsPerSecondAvx2() {
-  __m256i sums[12];
-  const __m256i code = _mm256_set1_epi8(3);
-  for (__m256i& sum : sums) sum = _mm256_set1_epi8(1);
+  __m256i sums[8];
+  __m256i code = _mm256_set1_epi8(3);
+  asm volatile("" : "+x"(code));
+  for (__m256i& sum : sums) sum = code;
   const double begin = CpuSeconds();
   for (int round = 0; round < kRounds; ++round) {
 #pragma clang loop unroll(full)
     for (__m256i& sum : sums) {
-      sum = _mm256_maddubs_epi16(code, sum);
+      __m256i pairs = _mm256_maddubs_epi16(code, code);
+      asm volatile("" : "+x"(pairs));
+      sum = _mm256_add_epi16(sum, pairs);
       asm volatile("" : "+x"(sum));
     }
   }
-  return 12.0 * 32 * kRounds / (CpuSeconds() - begin);
+  return 8.0 * 32 * kRounds / (CpuSeconds() - begin);
 }
 
 __attribute__((target("avx512f,avx512vnni"))) double ProductsPerSecondAvx512Vnni() {
@@ -74,17 +77,23 @@ double ReadBandwidth(std::span<const uint64_t> buffer, int passes) {
 }
 
 double Int8Peak() {
+  double best = 0;
 #if defined(__x86_64__)
-  if (os::HostCpu().avx512vnni) return ProductsPerSecondAvx512Vnni();
-  if (os::HostCpu().avx2) return ProductsPerSecondAvx2();
+  for (int i = 0; i < 20; ++i) {
+    if (os::HostCpu().avx512vnni) {
+      best = std::max(best, ProductsPerSecondAvx512Vnni());
+    } else if (os::HostCpu().avx2) {
+      best = std::max(best, ProductsPerSecondAvx2());
+    }
+  }
 #endif
-  return 0;
+  return best;
 }
 
-const char* Int8PeakInstruction() {
+const char* Int8PeakInstructions() {
 #if defined(__x86_64__)
   if (os::HostCpu().avx512vnni) return "vpdpbusd zmm";
-  if (os::HostCpu().avx2) return "vpmaddubsw ymm";
+  if (os::HostCpu().avx2) return "vpmaddubsw + vpaddw ymm";
 #endif
   return "none";
 }

@@ -13,10 +13,11 @@ double CpuSeconds();
 // should be far larger than the last cache.
 double ReadBandwidth(std::span<const uint64_t> buffer, int passes);
 
-// int8 products a second of the widest multiply-and-add that this build's kernels use on this CPU,
-// with all operands in registers and nothing else going on; 0 where no probe is written.
+// int8 products a second of the shortest instruction sequence that multiplies and adds up, as this
+// CPU's kernels do it, with all operands in registers and nothing else going on; 0 where no probe
+// is written. The best of several tries.
 double Int8Peak();
-// The instruction that Int8Peak() repeats, such as "vpmaddubsw ymm".
-const char* Int8PeakInstruction();
+// What Int8Peak() repeats, such as "vpmaddubsw + vpaddw ymm".
+const char* Int8PeakInstructions();
 
 }  // namespace tandem::bench
