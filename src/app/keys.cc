@@ -1,10 +1,28 @@
 #include "app/keys.h"
 
+#include <pwd.h>
+#include <unistd.h>
+
+#include <array>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "os/file.h"
 
 namespace tandem::app {
+
+std::string LocalActor() {
+  const uid_t user = ::getuid();
+  std::array<char, 4096> buffer;
+  passwd entry{};
+  passwd* found = nullptr;
+  // Any failure leaves the number, which is as good a name.
+  if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
+    return fmt::format("local:{}", found->pw_name);
+  }
+  return fmt::format("local:{}", user);
+}
 
 Result<std::unique_ptr<Keys>> Keys::Open(const std::filesystem::path& data_dir,
                                          const Clock* clock) {
@@ -12,7 +30,9 @@ Result<std::unique_ptr<Keys>> Keys::Open(const std::filesystem::path& data_dir,
   TANDEM_RETURN_IF_ERROR(os::MakeDirectories(data_dir, 0700));
   auto keys = std::unique_ptr<Keys>(new Keys());
   TANDEM_ASSIGN_OR_RETURN(keys->database_, store::Database::Open(data_dir / "tandem.db"));
-  TANDEM_ASSIGN_OR_RETURN(keys->store_, gateway::auth::SqlKeyStore::Open(keys->database_.get()));
+  store::Database* const database = keys->database_.get();
+  TANDEM_ASSIGN_OR_RETURN(keys->store_, gateway::auth::SqlKeyStore::Open(database, clock));
+  TANDEM_ASSIGN_OR_RETURN(keys->audit_, gateway::auth::AuditLog::Open(database, clock));
   TANDEM_ASSIGN_OR_RETURN(keys->ring_, gateway::auth::KeyRing::Open(
                                            keys->store_.get(), data_dir / "key-pepper", clock));
   return keys;

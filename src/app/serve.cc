@@ -122,7 +122,9 @@ Status Serve(const ServeOptions& options,
   TANDEM_ASSIGN_OR_RETURN(const auto keys, Keys::Open(options.data_dir, &clock));
   TANDEM_ASSIGN_OR_RETURN(const auto known_keys, keys->ring().List());
   const bool any_key =
-      std::ranges::any_of(known_keys, [](const auto& key) { return !key.revoked_at.has_value(); });
+      std::ranges::any_of(known_keys, [now = UnixSeconds(clock.SystemNow())](const auto& key) {
+        return gateway::auth::InForce(key, now);
+      });
   if (!any_key && !IsLoopback(options.listen.host)) {
     return Err(ErrorCode::kFailedPrecondition,
                "{} can be reached from other machines and there is no key yet; make one with "

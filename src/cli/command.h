@@ -62,6 +62,7 @@ void AddLogitsCommand(CLI::App* app, Action* action);
 void AddRunCommand(CLI::App* app, Action* action);
 void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
 void AddKeysCommand(CLI::App* app, Action* action);
+void AddAuditCommand(CLI::App* app, Action* action);
 void AddServeCommand(CLI::App* app, Action* action);
 
 }  // namespace tandem::cli

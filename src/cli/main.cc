@@ -48,6 +48,7 @@ int Main(int argc, char** argv) {
   AddRunCommand(&app, &action);
   AddModelCommands(&app, &action);
   AddKeysCommand(&app, &action);
+  AddAuditCommand(&app, &action);
   AddTokenizeCommand(&app, &action);
   AddLogitsCommand(&app, &action);
   try {

@@ -1,22 +1,17 @@
-// tandem serve, tandem keys.
+// tandem serve.
 #include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <boost/json.hpp>
 
-#include "app/keys.h"
 #include "app/serve.h"
 #include "base/log.h"
 #include "cli/command.h"
 
 namespace tandem::cli {
 namespace {
-
-namespace json = boost::json;
 
 struct ServeFlags {
   std::string listen = "127.0.0.1:7070";
@@ -68,78 +63,6 @@ Status RunServe(const ServeFlags& flags) {
   });
 }
 
-struct KeysFlags {
-  std::string name;
-  bool as_json = false;
-  DataDirOption data_dir;
-  RealClock clock;
-
-  Result<std::unique_ptr<app::Keys>> Open() const {
-    TANDEM_ASSIGN_OR_RETURN(const auto directory, data_dir.Get());
-    return app::Keys::Open(directory, &clock);
-  }
-};
-
-std::string FormatTime(int64_t seconds) {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(static_cast<std::time_t>(seconds)));
-}
-
-json::object ToJson(const gateway::auth::KeyRecord& record) {
-  json::object object{{"id", record.id}, {"name", record.name}, {"created_at", record.created_at}};
-  if (record.revoked_at) {
-    object["revoked_at"] = *record.revoked_at;
-  } else {
-    object["revoked_at"] = nullptr;
-  }
-  return object;
-}
-
-Status CreateKey(const KeysFlags& flags) {
-  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
-  TANDEM_ASSIGN_OR_RETURN(const auto created, keys->ring().Create(flags.name));
-  if (flags.as_json) {
-    json::object object = ToJson(created.record);
-    object["key"] = created.text;
-    return Print(json::serialize(object) + "\n");
-  }
-  // The key is the last line, alone, so that a script can take it from there.
-  PrintError("This is the only time that the key is shown; only its hash is kept.\n");
-  return Print(created.text + "\n");
-}
-
-Status ListKeys(const KeysFlags& flags) {
-  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
-  TANDEM_ASSIGN_OR_RETURN(const auto records, keys->ring().List());
-  if (flags.as_json) {
-    json::array array;
-    for (const auto& record : records) array.push_back(ToJson(record));
-    return Print(json::serialize(array) + "\n");
-  }
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& record : records) {
-    rows.push_back({record.id, record.name, FormatTime(record.created_at),
-                    record.revoked_at ? "revoked " + FormatTime(*record.revoked_at) : "in force"});
-  }
-  return PrintTable({"ID", "NAME", "CREATED", "STATE"}, rows);
-}
-
-Status RevokeKey(const KeysFlags& flags) {
-  TANDEM_ASSIGN_OR_RETURN(const auto keys, flags.Open());
-  TANDEM_ASSIGN_OR_RETURN(const auto record, keys->ring().Revoke(flags.name));
-  if (flags.as_json) return Print(json::serialize(ToJson(record)) + "\n");
-  return Print(fmt::format("revoked {} ({})\n", record.id, record.name));
-}
-
-void AddKeyCommand(CLI::App* keys, Action* action, const std::string& name, const std::string& help,
-                   const std::string& argument_help, Status (*run)(const KeysFlags&)) {
-  auto flags = std::make_shared<KeysFlags>();
-  CLI::App* command = keys->add_subcommand(name, help);
-  if (!argument_help.empty()) command->add_option("name", flags->name, argument_help)->required();
-  command->add_flag("--json", flags->as_json, "Print JSON");
-  flags->data_dir.Add(command);
-  command->callback([flags, action, run] { *action = [flags, run] { return run(*flags); }; });
-}
-
 }  // namespace
 
 void AddServeCommand(CLI::App* app, Action* action) {
@@ -173,15 +96,6 @@ void AddServeCommand(CLI::App* app, Action* action) {
   flags->engine.Add(command);
   flags->data_dir.Add(command);
   command->callback([flags, action] { *action = [flags] { return RunServe(*flags); }; });
-}
-
-void AddKeysCommand(CLI::App* app, Action* action) {
-  CLI::App* keys = app->add_subcommand("keys", "Keys that clients call with");
-  keys->require_subcommand(1);
-  AddKeyCommand(keys, action, "create", "Make a key and print it, once", "What it is for",
-                CreateKey);
-  AddKeyCommand(keys, action, "list", "The keys, without their text", "", ListKeys);
-  AddKeyCommand(keys, action, "revoke", "Refuse a key from now on", "Its id or name", RevokeKey);
 }
 
 }  // namespace tandem::cli

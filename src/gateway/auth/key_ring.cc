@@ -6,12 +6,16 @@
 #include <system_error>
 #include <utility>
 
+#include <boost/json.hpp>
+
 #include "crypto/digest.h"
 #include "crypto/random.h"
 #include "os/file.h"
 
 namespace tandem::gateway::auth {
 namespace {
+
+namespace json = boost::json;
 
 constexpr std::string_view kPrefix = "tdm_live_";
 constexpr size_t kIdLength = 8;
@@ -22,6 +26,7 @@ constexpr std::string_view kBase62 =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 constexpr size_t kPepperBytes = 32;
 constexpr size_t kMaxNameBytes = 64;
+constexpr std::chrono::seconds kMaxOverlap = std::chrono::days(366);
 
 bool IsAlphanumeric(char c) {
   return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
@@ -104,6 +109,40 @@ std::unexpected<Error> NotAKey() {
              "'Authorization: Bearer <key>'");
 }
 
+std::unexpected<Error> NoLongerAKey() {
+  return Err(ErrorCode::kUnauthenticated,
+             "this API key has expired or was replaced by a newer one; use that, or make one with "
+             "'tandem keys create NAME'");
+}
+
+bool IsCurrent(const KeyRecord& key) { return !key.revoked_at && key.superseded_by.empty(); }
+
+AuditEvent CreationEvent(const KeyRecord& key, std::string_view who) {
+  const KeyPolicy& policy = key.policy;
+  json::object detail{{"prefix", KeyPrefix(key.id)}, {"models", json::value_from(policy.models)},
+                      {"device", policy.device},     {"cloud", policy.cloud},
+                      {"privacy", policy.privacy},   {"chat", policy.chat},
+                      {"admin", policy.admin}};
+  if (policy.budget) {
+    detail["budget_nano_usd"] = policy.budget->limit_nano_usd;
+    detail["budget_period"] = BudgetPeriodName(policy.budget->period);
+  }
+  if (policy.expires_at) detail["expires_at"] = *policy.expires_at;
+  return {"KEY_CREATE", std::string(who), key.name, json::serialize(detail)};
+}
+
+AuditEvent RotationEvent(const KeyRecord& old, const KeyRecord& next, std::string_view who) {
+  const json::object detail{{"old_prefix", KeyPrefix(old.id)},
+                            {"new_prefix", KeyPrefix(next.id)},
+                            {"overlap_ends_at", old.overlap_ends_at.value_or(next.created_at)}};
+  return {"KEY_ROTATION", std::string(who), next.name, json::serialize(detail)};
+}
+
+AuditEvent RevocationEvent(const KeyRecord& key, std::string_view who) {
+  const json::object detail{{"prefix", KeyPrefix(key.id)}};
+  return {"KEY_REVOKE", std::string(who), key.name, json::serialize(detail)};
+}
+
 std::string_view AsView(const crypto::Digest& digest) {
   return {reinterpret_cast<const char*>(digest.data()), digest.size()};
 }
@@ -141,6 +180,8 @@ Status CheckKeyName(std::string_view name) {
              kMaxNameBytes);
 }
 
+std::string KeyPrefix(std::string_view id) { return fmt::format("{}{}", kPrefix, id); }
+
 KeyRing::KeyRing(KeyStore* store, const Clock* clock, std::string pepper)
     : store_(store), clock_(clock), pepper_(std::move(pepper)) {}
 
@@ -152,8 +193,7 @@ Result<std::unique_ptr<KeyRing>> KeyRing::Open(KeyStore* store,
   return std::unique_ptr<KeyRing>(new KeyRing(store, clock, std::move(pepper)));
 }
 
-Result<CreatedKey> KeyRing::Create(std::string_view name) {
-  TANDEM_RETURN_IF_ERROR(CheckKeyName(name));
+CreatedKey KeyRing::MakeKey(std::string_view name, const KeyPolicy& policy) const {
   CreatedKey created;
   const std::string id = RandomBase62(kIdLength);
   created.text = FormatKey(id, RandomBase62(kSecretLength));
@@ -161,10 +201,56 @@ Result<CreatedKey> KeyRing::Create(std::string_view name) {
   created.record.name = name;
   created.record.digest = crypto::HmacSha256(pepper_, created.text);
   created.record.created_at = UnixSeconds(clock_->SystemNow());
+  created.record.policy = policy;
+  created.record.account = id;
+  return created;
+}
+
+Result<CreatedKey> KeyRing::Create(std::string_view name, const KeyPolicy& policy,
+                                   std::string_view who) {
+  TANDEM_RETURN_IF_ERROR(CheckKeyName(name));
+  TANDEM_RETURN_IF_ERROR(CheckKeyPolicy(policy));
+  CreatedKey created = MakeKey(name, policy);
+  if (policy.expires_at && *policy.expires_at <= created.record.created_at) {
+    return Err(ErrorCode::kInvalidArgument, "a key must expire in the future");
+  }
   std::lock_guard lock(mutex_);
-  TANDEM_RETURN_IF_ERROR(store_->Add(created.record));
+  TANDEM_RETURN_IF_ERROR(store_->Add(created.record, CreationEvent(created.record, who)));
   version_.reset();
   return created;
+}
+
+Result<RotatedKey> KeyRing::Rotate(std::string_view id_or_name, std::chrono::seconds overlap,
+                                   std::string_view who) {
+  if (overlap < std::chrono::seconds::zero() || overlap > kMaxOverlap) {
+    return Err(ErrorCode::kInvalidArgument, "an overlap lasts 0 to {} seconds, not {}",
+               kMaxOverlap.count(), overlap.count());
+  }
+  std::lock_guard lock(mutex_);
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<KeyRecord> keys, store_->List());
+  auto found = std::ranges::find(keys, id_or_name, &KeyRecord::id);
+  if (found == keys.end()) {
+    found = std::ranges::find_if(
+        keys, [&](const KeyRecord& key) { return key.name == id_or_name && IsCurrent(key); });
+  }
+  if (found == keys.end()) {
+    return Err(ErrorCode::kNotFound,
+               "no key in force has the id or name '{}'; see 'tandem keys list'", id_or_name);
+  }
+  RotatedKey rotated{MakeKey(found->name, found->policy), *found};
+  KeyRecord& next = rotated.created.record;
+  if (!IsCurrent(*found) || !InForce(*found, next.created_at)) {
+    return Err(ErrorCode::kFailedPrecondition,
+               "the key '{}' is revoked, expired or was rotated already; see 'tandem keys list'",
+               id_or_name);
+  }
+  next.account = found->account;
+  rotated.old.superseded_by = next.id;
+  rotated.old.overlap_ends_at = next.created_at + overlap.count();
+  TANDEM_RETURN_IF_ERROR(store_->Replace(found->id, *rotated.old.overlap_ends_at, next,
+                                         RotationEvent(rotated.old, next, who)));
+  version_.reset();
+  return rotated;
 }
 
 Result<Principal> KeyRing::Verify(std::string_view key_text) {
@@ -182,7 +268,8 @@ Result<Principal> KeyRing::Verify(std::string_view key_text) {
   if (found == active_.end()) return NotAKey();
   const KeyRecord& record = found->second;
   if (!crypto::ConstantTimeEqual(AsView(digest), AsView(record.digest))) return NotAKey();
-  return Principal{record.id, record.name};
+  if (!InForce(record, UnixSeconds(clock_->SystemNow()))) return NoLongerAKey();
+  return Principal{record.id, record.name, record.account, record.policy};
 }
 
 Result<std::vector<KeyRecord>> KeyRing::List() {
@@ -190,27 +277,34 @@ Result<std::vector<KeyRecord>> KeyRing::List() {
   return store_->List();
 }
 
-Result<KeyRecord> KeyRing::Revoke(std::string_view id_or_name) {
+Result<std::vector<KeyRecord>> KeyRing::Revoke(std::string_view id_or_name, std::string_view who) {
   std::lock_guard lock(mutex_);
+  const int64_t now = UnixSeconds(clock_->SystemNow());
   TANDEM_ASSIGN_OR_RETURN(const std::vector<KeyRecord> keys, store_->List());
-  const KeyRecord* found = nullptr;
+  const bool is_id = std::ranges::count(keys, id_or_name, &KeyRecord::id) > 0;
+  bool known = false;
+  std::vector<KeyRecord> revoked;
   for (const KeyRecord& key : keys) {
-    if (key.id == id_or_name) {
-      found = &key;
-      break;  // an id wins over a name
-    }
-    if (key.name == id_or_name && (found == nullptr || found->revoked_at)) found = &key;
+    if (id_or_name != (is_id ? key.id : key.name)) continue;
+    known = true;
+    if (key.revoked_at) continue;
+    revoked.push_back(key);
+    revoked.back().revoked_at = now;
   }
-  if (found == nullptr) {
+  if (!known) {
     return Err(ErrorCode::kNotFound, "no key has the id or name '{}'; see 'tandem keys list'",
                id_or_name);
   }
-  if (found->revoked_at) {
+  if (revoked.empty()) {
     return Err(ErrorCode::kFailedPrecondition, "the key '{}' is revoked already", id_or_name);
   }
-  KeyRecord revoked = *found;
-  revoked.revoked_at = UnixSeconds(clock_->SystemNow());
-  TANDEM_RETURN_IF_ERROR(store_->Revoke(revoked.id, *revoked.revoked_at));
+  std::vector<std::string> ids;
+  std::vector<AuditEvent> events;
+  for (const KeyRecord& key : revoked) {
+    ids.push_back(key.id);
+    events.push_back(RevocationEvent(key, who));
+  }
+  TANDEM_RETURN_IF_ERROR(store_->Revoke(ids, now, events));
   version_.reset();
   return revoked;
 }

@@ -150,7 +150,8 @@ TEST_F(KeyRingTest, RevokedKeyIsRefusedAtOnce) {
   clock_.Advance(std::chrono::seconds(10));
   const auto revoked = ring_->Revoke("a");
   ASSERT_TRUE(revoked.has_value());
-  EXPECT_EQ(revoked->revoked_at, UnixSeconds(clock_.SystemNow()));
+  ASSERT_EQ(revoked->size(), 1u);
+  EXPECT_EQ(revoked->front().revoked_at, UnixSeconds(clock_.SystemNow()));
   EXPECT_FALSE(ring_->Verify(first.text).has_value());
   EXPECT_TRUE(ring_->Verify(second.text).has_value());
   EXPECT_EQ(ring_->Revoke("a").error().code, ErrorCode::kFailedPrecondition);
@@ -158,6 +159,156 @@ TEST_F(KeyRingTest, RevokedKeyIsRefusedAtOnce) {
   EXPECT_EQ(ring_->Revoke("nobody").error().code, ErrorCode::kNotFound);
   EXPECT_TRUE(ring_->Revoke(second.record.id).has_value());
   EXPECT_FALSE(ring_->Verify(second.text).has_value());
+}
+
+TEST_F(KeyRingTest, PrincipalCarriesThePolicy) {
+  KeyPolicy policy;
+  policy.models = {"phi-4-mini", "deepseek-v3.2"};
+  policy.cloud = false;
+  policy.privacy = "on_device";
+  policy.budget = Budget{5'000'000'000, BudgetPeriod::kTotal};
+  policy.admin = true;
+  const CreatedKey created = ring_->Create("a", policy, "local:ann").value();
+  const Principal principal = ring_->Verify(created.text).value();
+  EXPECT_EQ(principal.policy, policy);
+  EXPECT_EQ(principal.account, created.record.id);
+  const Principal plain = ring_->Verify(MustCreate("b").text).value();
+  EXPECT_EQ(plain.policy, KeyPolicy{});
+  EXPECT_FALSE(plain.policy.admin);
+}
+
+TEST_F(KeyRingTest, SenselessPoliciesAreRefused) {
+  const auto refused = [&](const auto& change) {
+    KeyPolicy policy;
+    change(policy);
+    const auto created = ring_->Create("a", policy);
+    return !created.has_value() && created.error().code == ErrorCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models = {""}; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models = {"a,b"}; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models = {"a b"}; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models = {"a\n"}; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models = {std::string(201, 'a')}; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.models.assign(1001, "m"); }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.privacy = "secret"; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.device = p.cloud = false; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.chat = false; }));
+  EXPECT_TRUE(refused([](KeyPolicy& p) { p.budget = Budget{0, BudgetPeriod::kMonth}; }));
+  EXPECT_TRUE(refused([&](KeyPolicy& p) { p.expires_at = UnixSeconds(clock_.SystemNow()); }));
+  EXPECT_FALSE(refused([](KeyPolicy& p) { p.models = {std::string(200, 'a')}; }));
+}
+
+TEST_F(KeyRingTest, KeyIsRefusedFromTheSecondOfItsExpiryOn) {
+  KeyPolicy policy;
+  policy.expires_at = UnixSeconds(clock_.SystemNow()) + 60;
+  const CreatedKey created = ring_->Create("a", policy).value();
+  clock_.Advance(std::chrono::seconds(59));
+  EXPECT_TRUE(ring_->Verify(created.text).has_value());
+  clock_.Advance(std::chrono::seconds(1));
+  const auto expired = ring_->Verify(created.text);
+  ASSERT_FALSE(expired.has_value());
+  EXPECT_EQ(expired.error().code, ErrorCode::kUnauthenticated);
+  EXPECT_THAT(expired.error().message, HasSubstr("expired"));
+  EXPECT_EQ(ring_->Rotate("a", std::chrono::seconds(1)).error().code,
+            ErrorCode::kFailedPrecondition);
+  // Somebody who guesses the id of an expired key learns nothing.
+  const auto guessed = ring_->Verify(FormatKey(created.record.id, std::string(43, 'x')));
+  EXPECT_THAT(guessed.error().message, Not(HasSubstr("expired")));
+}
+
+// ---- Rotation --------------------------------------------------------------------------------
+
+TEST_F(KeyRingTest, BothKeysAreGoodDuringTheOverlapAndOnlyTheNewOneAfterIt) {
+  KeyPolicy policy;
+  policy.models = {"m"};
+  const CreatedKey old = ring_->Create("a", policy).value();
+  clock_.Advance(std::chrono::hours(1));
+  const RotatedKey rotated = ring_->Rotate("a", std::chrono::hours(24), "local:ann").value();
+  EXPECT_NE(rotated.created.text, old.text);
+  EXPECT_EQ(rotated.created.record.name, "a");
+  EXPECT_EQ(rotated.created.record.policy, policy);
+  EXPECT_EQ(rotated.old.superseded_by, rotated.created.record.id);
+  const Principal before = ring_->Verify(old.text).value();
+  const Principal after = ring_->Verify(rotated.created.text).value();
+  EXPECT_NE(before.key_id, after.key_id);
+  EXPECT_EQ(before.account, after.account) << "a rotation must not refill a budget";
+  clock_.Advance(std::chrono::hours(24) - std::chrono::seconds(1));
+  EXPECT_TRUE(ring_->Verify(old.text).has_value());
+  clock_.Advance(std::chrono::seconds(1));
+  EXPECT_EQ(ring_->Verify(old.text).error().code, ErrorCode::kUnauthenticated);
+  EXPECT_TRUE(ring_->Verify(rotated.created.text).has_value());
+}
+
+TEST_F(KeyRingTest, RotationWithoutOverlapEndsTheOldKeyAtOnce) {
+  const CreatedKey old = MustCreate("a");
+  const RotatedKey rotated = ring_->Rotate(old.record.id, std::chrono::seconds(0)).value();
+  EXPECT_FALSE(ring_->Verify(old.text).has_value());
+  EXPECT_TRUE(ring_->Verify(rotated.created.text).has_value());
+}
+
+TEST_F(KeyRingTest, KeyIsRotatedOnceAndItsSuccessorAgain) {
+  const CreatedKey first = MustCreate("a");
+  const RotatedKey second = ring_->Rotate("a", std::chrono::hours(2)).value();
+  EXPECT_EQ(ring_->Rotate(first.record.id, std::chrono::hours(1)).error().code,
+            ErrorCode::kFailedPrecondition);
+  const RotatedKey third = ring_->Rotate("a", std::chrono::hours(1)).value();
+  EXPECT_EQ(third.old.id, second.created.record.id);
+  EXPECT_EQ(third.created.record.account, first.record.id);
+  for (const std::string& text : {first.text, second.created.text, third.created.text}) {
+    EXPECT_TRUE(ring_->Verify(text).has_value());
+  }
+  EXPECT_EQ(ring_->Create("a").error().code, ErrorCode::kAlreadyExists);
+}
+
+TEST_F(KeyRingTest, RotationErrorsSayWhatIsWrong) {
+  MustCreate("a");
+  EXPECT_EQ(ring_->Rotate("nobody", std::chrono::hours(1)).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(ring_->Rotate("a", std::chrono::seconds(-1)).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(ring_->Rotate("a", std::chrono::days(367)).error().code, ErrorCode::kInvalidArgument);
+  const std::string id = ring_->Revoke("a").value().front().id;
+  EXPECT_EQ(ring_->Rotate("a", std::chrono::hours(1)).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(ring_->Rotate(id, std::chrono::hours(1)).error().code, ErrorCode::kFailedPrecondition);
+}
+
+TEST_F(KeyRingTest, RevocationByNameTakesTheOverlappingKeysToo) {
+  const CreatedKey old = MustCreate("a");
+  const RotatedKey rotated = ring_->Rotate("a", std::chrono::hours(24)).value();
+  const auto revoked = ring_->Revoke("a");
+  ASSERT_TRUE(revoked.has_value());
+  EXPECT_EQ(revoked->size(), 2u);
+  EXPECT_FALSE(ring_->Verify(old.text).has_value());
+  EXPECT_FALSE(ring_->Verify(rotated.created.text).has_value());
+}
+
+TEST_F(KeyRingTest, RevocationByIdLeavesTheOtherKeyOfAnOverlap) {
+  const CreatedKey old = MustCreate("a");
+  const RotatedKey rotated = ring_->Rotate("a", std::chrono::hours(24)).value();
+  ASSERT_EQ(ring_->Revoke(old.record.id).value().size(), 1u);
+  EXPECT_FALSE(ring_->Verify(old.text).has_value());
+  EXPECT_TRUE(ring_->Verify(rotated.created.text).has_value());
+}
+
+TEST_F(KeyRingTest, ChangesAreAuditedWithPrefixesAndNeverWithKeys) {
+  const CreatedKey old = ring_->Create("a", {}, "local:ann").value();
+  const RotatedKey rotated = ring_->Rotate("a", std::chrono::hours(24), "key:12345678").value();
+  ASSERT_TRUE(ring_->Revoke("a", "local:bob").has_value());
+  const std::vector<AuditEvent>& events = store_.events();
+  ASSERT_EQ(events.size(), 4u);
+  EXPECT_EQ(events[0].action, "KEY_CREATE");
+  EXPECT_EQ(events[0].who, "local:ann");
+  EXPECT_EQ(events[0].subject, "a");
+  EXPECT_EQ(events[1].action, "KEY_ROTATION");
+  EXPECT_EQ(events[1].who, "key:12345678");
+  EXPECT_THAT(events[1].detail, HasSubstr("\"old_prefix\":\"" + old.text.substr(0, 17) + "\""));
+  EXPECT_THAT(events[1].detail,
+              HasSubstr("\"new_prefix\":\"" + rotated.created.text.substr(0, 17) + "\""));
+  EXPECT_EQ(events[2].action, "KEY_REVOKE");
+  EXPECT_EQ(events[3].action, "KEY_REVOKE");
+  for (const AuditEvent& event : events) {
+    for (const std::string& text : {old.text, rotated.created.text}) {
+      EXPECT_THAT(event.detail, Not(HasSubstr(text.substr(18, 20))));
+    }
+  }
 }
 
 TEST_F(KeyRingTest, KeyThatAnotherProcessMadeCountsAtOnce) {

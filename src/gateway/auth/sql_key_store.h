@@ -10,18 +10,24 @@ namespace tandem::gateway::auth {
 
 class SqlKeyStore final : public KeyStore {
  public:
-  // Makes or upgrades the tables. `database` must outlive this object.
+  // Makes or upgrades the tables. Both must outlive this object; the clock dates audit records.
   // Errors: the database's; kFailedPrecondition where a newer Tandem made the tables.
-  static Result<std::unique_ptr<SqlKeyStore>> Open(store::Database* database);
+  static Result<std::unique_ptr<SqlKeyStore>> Open(store::Database* database, const Clock* clock);
 
-  Status Add(const KeyRecord& record) override;
+  Status Add(const KeyRecord& record, const AuditEvent& event) override;
+  Status Replace(std::string_view id, int64_t overlap_ends_at, const KeyRecord& next,
+                 const AuditEvent& event) override;
   Result<std::vector<KeyRecord>> List() override;
-  Status Revoke(std::string_view id, int64_t revoked_at) override;
+  Status Revoke(std::span<const std::string> ids, int64_t revoked_at,
+                std::span<const AuditEvent> events) override;
   Result<int64_t> Version() override;
 
  private:
-  explicit SqlKeyStore(store::Database* database) : database_(database) {}
+  SqlKeyStore(store::Database* database, const Clock* clock) : database_(database), clock_(clock) {}
+  Status Finish(store::Transaction transaction, std::span<const AuditEvent> events);
+
   store::Database* const database_;
+  const Clock* const clock_;
 };
 
 }  // namespace tandem::gateway::auth

@@ -51,6 +51,9 @@ struct UsageRecord {
   int64_t started_at_ms = 0;      // since 1970: when the request arrived
 
   std::string key_id;
+  // Under which the key's spending is summed: gateway/auth's Principal::account, which a rotation
+  // does not change. Empty: the key's id.
+  std::string account;
   std::string subject_digest;   // SHA-256 of the end user's or the conversation's name; or empty
   std::string requested_model;  // as the client wrote it
   std::string strategy;

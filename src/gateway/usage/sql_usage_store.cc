@@ -19,6 +19,7 @@ constexpr store::Migration kMigrations[] = {
      "  client_request_id TEXT,"
      "  started_at_ms BIGINT NOT NULL,"
      "  key_id TEXT NOT NULL,"
+     "  account TEXT NOT NULL,"
      "  subject_digest TEXT NOT NULL,"
      "  requested_model TEXT NOT NULL,"
      "  strategy TEXT NOT NULL,"
@@ -79,10 +80,10 @@ constexpr store::Migration kMigrations[] = {
      ");"
      // Outlives the records, which are deleted when they are old.
      "CREATE TABLE usage_spend ("
-     "  key_id TEXT NOT NULL,"
+     "  account TEXT NOT NULL,"
      "  month INTEGER NOT NULL,"  // 202611, UTC
      "  cost_nano_usd BIGINT NOT NULL,"
-     "  PRIMARY KEY (key_id, month)"
+     "  PRIMARY KEY (account, month)"
      ");"},
 };
 
@@ -90,6 +91,10 @@ template <typename Enum, typename Name>
 std::optional<std::string> NameOf(const std::optional<Enum>& value, Name name) {
   if (!value) return std::nullopt;
   return std::string(name(*value));
+}
+
+const std::string& AccountOf(const UsageRecord& record) {
+  return record.account.empty() ? record.key_id : record.account;
 }
 
 // The number of rows: 0 where the request id is there already.
@@ -110,9 +115,9 @@ Result<int64_t> InsertRecord(store::Transaction& transaction, const UsageRecord&
       " subject_digest, requested_model, strategy, strategy_version, decision, trimmed, privacy,"
       " streamed, finish_reason, failure, client_gone, target, model, tier, prompt_tokens,"
       " completion_tokens, cached_tokens, cost_nano_usd, reference_nano_usd, unpriced, ttft_ms,"
-      " e2e_ms, itl_p50_ms, itl_p95_ms, itl_max_ms, receipt)"
+      " e2e_ms, itl_p50_ms, itl_p95_ms, itl_max_ms, receipt, account)"
       " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,"
-      " $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)"
+      " $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)"
       " ON CONFLICT (request_id) DO NOTHING",
       {record.request_id,
        client_request_id,
@@ -143,7 +148,8 @@ Result<int64_t> InsertRecord(store::Transaction& transaction, const UsageRecord&
        itl_p50,
        itl_p95,
        itl_max,
-       record.receipt_json});
+       record.receipt_json,
+       AccountOf(record)});
 }
 
 Status InsertAttempt(store::Transaction& transaction, const std::string& request_id, int number,
@@ -210,7 +216,7 @@ Result<std::unique_ptr<SqlUsageStore>> SqlUsageStore::Open(store::Database* data
 
 Result<std::vector<std::string>> SqlUsageStore::Append(std::span<const UsageRecord> records) {
   std::vector<std::string> duplicates;
-  std::map<std::pair<std::string, int64_t>, NanoUsd> spent;  // by key and month
+  std::map<std::pair<std::string, int64_t>, NanoUsd> spent;  // by account and month
   TANDEM_ASSIGN_OR_RETURN(store::Transaction transaction, database_->BeginWrite());
   for (const UsageRecord& record : records) {
     TANDEM_ASSIGN_OR_RETURN(const int64_t n_inserted, InsertRecord(transaction, record));
@@ -222,14 +228,14 @@ Result<std::vector<std::string>> SqlUsageStore::Append(std::span<const UsageReco
       TANDEM_RETURN_IF_ERROR(
           InsertAttempt(transaction, record.request_id, static_cast<int>(i), record.attempts[i]));
     }
-    NanoUsd& sum = spent[{record.key_id, MonthOf(record.started_at_ms)}];
+    NanoUsd& sum = spent[{AccountOf(record), MonthOf(record.started_at_ms)}];
     sum = SaturatingAdd(sum, record.cost);
   }
   for (const auto& [key, cost] : spent) {
     if (cost == 0) continue;
     TANDEM_RETURN_IF_ERROR(transaction.Execute(
-        "INSERT INTO usage_spend (key_id, month, cost_nano_usd) VALUES ($1, $2, $3)"
-        " ON CONFLICT (key_id, month) DO UPDATE"
+        "INSERT INTO usage_spend (account, month, cost_nano_usd) VALUES ($1, $2, $3)"
+        " ON CONFLICT (account, month) DO UPDATE"
         " SET cost_nano_usd = usage_spend.cost_nano_usd + excluded.cost_nano_usd",
         {key.first, key.second, cost}));
   }

@@ -1,5 +1,6 @@
 // Records in the database: usage_records has one row for each request, usage_attempts one for each
-// call of a provider, usage_spend what each key spent in each month. docs/usage.md explains them.
+// call of a provider, usage_spend what each account spent in each
+// month. docs/usage.md explains them.
 #pragma once
 
 #include <cstdint>

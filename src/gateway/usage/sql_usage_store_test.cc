@@ -33,7 +33,8 @@ UsageRecord FullRecord(const std::string& id) {
   record.request_id = id;
   record.client_request_id = "client-" + id;
   record.started_at_ms = k2026Jan01 + 5;
-  record.key_id = "aaaaaaaa";
+  record.key_id = "bbbbbbbb";
+  record.account = "aaaaaaaa";
   record.subject_digest = "d1";
   record.requested_model = "auto";
   record.strategy = "three-tier";
@@ -117,7 +118,7 @@ UsageRecord RefusedRecord(const std::string& id, int64_t at_ms, const std::strin
   UsageRecord record;
   record.request_id = id;
   record.started_at_ms = at_ms;
-  record.key_id = key;
+  record.key_id = record.account = key;
   record.failure = FailureCode::kPrivacyRefused;
   return record;
 }
@@ -163,6 +164,7 @@ void ExpectSame(const UsageRecord& a, const UsageRecord& b) {
   EXPECT_EQ(a.client_request_id, b.client_request_id);
   EXPECT_EQ(a.started_at_ms, b.started_at_ms);
   EXPECT_EQ(a.key_id, b.key_id);
+  EXPECT_EQ(a.account, b.account);
   EXPECT_EQ(a.subject_digest, b.subject_digest);
   EXPECT_EQ(a.requested_model, b.requested_model);
   EXPECT_EQ(a.strategy, b.strategy);
@@ -260,6 +262,7 @@ TEST_F(SqlUsageStoreTest, ClientsIdFindsTheNewestOfItsRequests) {
   first.client_request_id = second.client_request_id = "mine";
   MustAppend({first, second});
   EXPECT_EQ(reader_->Find("mine").value().value().request_id, "req-2");
+  EXPECT_EQ(reader_->Find("mine").value().value().account, "k") << "the key's own id";
   // Both were paid for: a client cannot hide a request behind another one's id.
   EXPECT_THAT(MustSum({}, GroupBy::kAll), ElementsAre(::testing::Field(&UsageSum::requests, 2)));
 }
@@ -275,8 +278,9 @@ TEST_F(SqlUsageStoreTest, SecondRecordOfARequestChangesNothing) {
   ASSERT_TRUE(duplicates.has_value()) << duplicates.error().message;
   EXPECT_THAT(*duplicates, ElementsAre("req-1", "req-3"));
   ExpectSame(reader_->Find("req-1").value().value(), first);
-  EXPECT_THAT(reader_->Spent().value(), ElementsAre(KeySpend{"aaaaaaaa", 202601, first.cost},
-                                                    KeySpend{"other", 202601, kPlainCloudCost}));
+  EXPECT_THAT(reader_->Spent().value(),
+              ElementsAre(AccountSpend{"aaaaaaaa", 202601, first.cost},
+                          AccountSpend{"other", 202601, kPlainCloudCost}));
 }
 
 TEST_F(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
@@ -400,9 +404,9 @@ TEST_F(SqlUsageStoreTest, TimesAndKeysNarrowTheSums) {
   EXPECT_EQ(requests({.since_ms = 1000, .until_ms = 2000}), 2);
   EXPECT_EQ(requests({.since_ms = 1001}), 2);
   EXPECT_EQ(requests({.since_ms = 2000}), 1);
-  EXPECT_EQ(requests({.key_id = "a"}), 2);
-  EXPECT_EQ(requests({.since_ms = 2000, .key_id = "a"}), 0);
-  EXPECT_EQ(requests({.key_id = "' OR ''='"}), 0);
+  EXPECT_EQ(requests({.account = "a"}), 2);
+  EXPECT_EQ(requests({.since_ms = 2000, .account = "a"}), 0);
+  EXPECT_EQ(requests({.account = "' OR ''='"}), 0);
 }
 
 TEST_F(SqlUsageStoreTest, QuantilesAreThoseOfTheGroup) {
@@ -488,8 +492,8 @@ TEST_F(SqlUsageStoreTest, SpendIsKeptByMonthAndSurvivesTheRecords) {
   records.push_back(PlainRecord("free", k2026Jan01, "k2", Tier::kDeviceSmall, "phi-4-mini"));
   MustAppend(records);
   const auto spent = [&] { return reader_->Spent().value(); };
-  const std::vector<KeySpend> expected = {{"k", 202512, 1200 * kPlainCloudCost},
-                                          {"k", 202601, kPlainCloudCost}};
+  const std::vector<AccountSpend> expected = {{"k", 202512, 1200 * kPlainCloudCost},
+                                              {"k", 202601, kPlainCloudCost}};
   EXPECT_EQ(spent(), expected);
 
   EXPECT_EQ(reader_->DeleteBefore(k2026Jan01).value(), 1200);
@@ -550,7 +554,7 @@ TEST_F(SqlUsageStoreTest, KilledProcessLeavesWholeBatchesAndConsistentSums) {
   EXPECT_GE(sum.requests, kFlushed);
   EXPECT_EQ(sum.calls, sum.requests);
   EXPECT_EQ(sum.cost, sum.requests * kPlainCloudCost);
-  EXPECT_THAT(reader_->Spent().value(), ElementsAre(KeySpend{"k", 202601, sum.cost}));
+  EXPECT_THAT(reader_->Spent().value(), ElementsAre(AccountSpend{"k", 202601, sum.cost}));
   // Who submits the same again after the crash pays once.
   metrics::Registry registry;
   UsageWriter writer(store_.get(), &registry);

@@ -17,9 +17,9 @@ using store::Row;
 
 constexpr int kMaxPage = 1000;
 constexpr int64_t kDeleteStep = 500;  // records in one transaction: a few milliseconds
-// $1 and $2 are the times, $3 the key.
+// $1 and $2 are the times, $3 the account.
 constexpr std::string_view kInQuery =
-    "r.started_at_ms >= $1 AND r.started_at_ms < $2 AND ($3 = '' OR r.key_id = $3)";
+    "r.started_at_ms >= $1 AND r.started_at_ms < $2 AND ($3 = '' OR r.account = $3)";
 
 constexpr GroupBy kGroupings[] = {GroupBy::kAll, GroupBy::kModel, GroupBy::kTier, GroupBy::kKey,
                                   GroupBy::kDay};
@@ -38,7 +38,7 @@ GroupColumns ColumnsOf(GroupBy by) {
     case GroupBy::kTier:
       return {"COALESCE(r.tier, '')", "a.tier"};
     case GroupBy::kKey:
-      return {"r.key_id", "r.key_id"};
+      return {"r.account", "r.account"};
     case GroupBy::kDay:
       return {"CAST(r.started_at_ms / 86400000 AS TEXT)",
               "CAST(r.started_at_ms / 86400000 AS TEXT)"};
@@ -92,7 +92,7 @@ std::string RecordColumns(bool with_texts) {
       "r.requested_model, r.strategy, r.strategy_version, {}, r.trimmed, r.privacy, r.streamed, "
       "r.finish_reason, r.failure, r.client_gone, r.target, r.model, r.tier, r.prompt_tokens, "
       "r.completion_tokens, r.cached_tokens, r.cost_nano_usd, r.reference_nano_usd, r.unpriced, "
-      "r.ttft_ms, r.e2e_ms, r.itl_p50_ms, r.itl_p95_ms, r.itl_max_ms, {}",
+      "r.ttft_ms, r.e2e_ms, r.itl_p50_ms, r.itl_p95_ms, r.itl_max_ms, {}, r.account",
       with_texts ? "r.decision" : "''", with_texts ? "r.receipt" : "''");
 }
 
@@ -129,6 +129,7 @@ UsageRecord ReadRecord(const Row& row) {
     record.itl = {*p50, row.OptionalReal(27).value_or(0), row.OptionalReal(28).value_or(0)};
   }
   record.receipt_json = row.Text(29);
+  record.account = row.Text(30);
   return record;
 }
 
@@ -190,7 +191,7 @@ Status SumRequests(store::Queries& queries, const UsageQuery& query, GroupBy by,
       fmt::format("SELECT {}, r.failure IS NOT NULL, r.client_gone, r.reference_nano_usd, "
                   "r.unpriced, r.ttft_ms, r.e2e_ms FROM usage_records r WHERE {} ORDER BY 1",
                   column, kInQuery),
-      {query.since_ms, query.until_ms, query.key_id}, [&](const Row& row) {
+      {query.since_ms, query.until_ms, query.account}, [&](const Row& row) {
         if (std::string name = row.Text(0); sum == nullptr || name != group) {
           finish();
           group = std::move(name);
@@ -225,7 +226,7 @@ Status SumCalls(store::Queries& queries, const UsageQuery& query, GroupBy by,
                   "FROM usage_attempts a JOIN usage_records r ON r.request_id = a.request_id "
                   "WHERE {} AND a.outcome <> 'skipped' GROUP BY 1",
                   column, kInQuery),
-      {query.since_ms, query.until_ms, query.key_id}, [&](const Row& row) {
+      {query.since_ms, query.until_ms, query.account}, [&](const Row& row) {
         UsageSum& sum = (*sums)[row.Text(0)];
         sum.calls = row.Int(1);
         sum.handed_off = row.Int(2);
@@ -313,7 +314,7 @@ Result<UsagePage> UsageReader::List(const UsageQuery& query, int limit, std::str
   // One more than asked for tells whether there is another page.
   TANDEM_ASSIGN_OR_RETURN(
       page.records, database_->Query<UsageRecord>(kSql,
-                                                  {query.since_ms, query.until_ms, query.key_id,
+                                                  {query.since_ms, query.until_ms, query.account,
                                                    from.started_at_ms, from.request_id, limit + 1},
                                                   ReadRecord));
   if (page.records.size() > static_cast<size_t>(limit)) {
@@ -342,10 +343,10 @@ Result<std::optional<UsageRecord>> UsageReader::Find(std::string_view request_id
   return record;
 }
 
-Result<std::vector<KeySpend>> UsageReader::Spent() {
-  return database_->Query<KeySpend>(
-      "SELECT key_id, month, cost_nano_usd FROM usage_spend ORDER BY key_id, month", {},
-      [](const Row& row) { return KeySpend{row.Text(0), row.Int(1), row.Int(2)}; });
+Result<std::vector<AccountSpend>> UsageReader::Spent() {
+  return database_->Query<AccountSpend>(
+      "SELECT account, month, cost_nano_usd FROM usage_spend ORDER BY account, month", {},
+      [](const Row& row) { return AccountSpend{row.Text(0), row.Int(1), row.Int(2)}; });
 }
 
 Result<int64_t> UsageReader::DeleteBefore(int64_t before_ms) {

@@ -18,7 +18,7 @@ namespace tandem::gateway::usage {
 struct UsageQuery {
   int64_t since_ms = 0;
   int64_t until_ms = std::numeric_limits<int64_t>::max();
-  std::string key_id = {};  // empty: of every key
+  std::string account = {};  // of a key and those that it replaced; empty: all
 };
 
 enum class GroupBy { kAll, kModel, kTier, kKey, kDay };
@@ -39,7 +39,7 @@ struct LatencyQuantiles {
 // answer came from; a request that nobody answered is in the group "". So every grouping has the
 // same totals.
 struct UsageSum {
-  std::string group;  // a model, a tier, a key's id, a day ("2026-11-23", UTC); "" with kAll
+  std::string group;  // a model, a tier, an account, a day ("2026-11-23", UTC); "" with kAll
   int64_t requests = 0;
   int64_t failed = 0;
   int64_t client_gone = 0;
@@ -58,12 +58,13 @@ struct UsagePage {
   std::string next;                  // the cursor of the following page; empty: this is the last
 };
 
-struct KeySpend {
-  std::string key_id;
+// What a key and those that it replaced spent in one month.
+struct AccountSpend {
+  std::string account;
   int64_t month = 0;  // 202611, UTC
   NanoUsd cost = 0;
 
-  friend bool operator==(const KeySpend&, const KeySpend&) = default;
+  friend bool operator==(const AccountSpend&, const AccountSpend&) = default;
 };
 
 // Thread: any. Reads run beside the writer and see its last batch.
@@ -84,10 +85,10 @@ class UsageReader {
   // is none.
   Result<std::optional<UsageRecord>> Find(std::string_view request_id);
 
-  // What each key spent in each month, also of records that are deleted by now.
-  Result<std::vector<KeySpend>> Spent();
+  // By account and month; also of records that are deleted by now.
+  Result<std::vector<AccountSpend>> Spent();
 
-  // Deletes records from before `before_ms`; what keys spent stays. Returns how many. In steps, so
+  // Deletes records from before `before_ms`; what was spent stays. Returns how many. In steps, so
   // that the writer gets its turns.
   Result<int64_t> DeleteBefore(int64_t before_ms);
 
