@@ -10,6 +10,7 @@ namespace tandem::gateway::relay {
 namespace {
 
 constexpr uint32_t kMaxLetters = 12;
+constexpr uint32_t kMaxDigits = 32;
 constexpr uint32_t kMaxRun = 64;
 // "...", "```" and "---" are nothing; of more, the rest waits for the end of the run.
 constexpr uint32_t kFreeCopies = 3;
@@ -21,51 +22,40 @@ uint32_t HashOf(std::string_view bytes, uint32_t hash = 2166136261) {
   return hash;
 }
 
-// 0 stands for "no unit".
-uint32_t KeyOf(uint32_t hash) { return hash == 0 ? 1 : hash; }
-
-// By distance p, at kMaxPeriod - p: how long a run at that distance has to be.
-constexpr auto kRunsNeeded = [] {
-  std::array<int32_t, PeriodTracker::kMaxPeriod> needed{};
-  for (int p = 1; p <= PeriodTracker::kMaxPeriod; ++p) {
-    needed[static_cast<size_t>(PeriodTracker::kMaxPeriod - p)] =
-        std::max((PeriodTracker::kMinCopies - 1) * p, PeriodTracker::kMinUnits - p);
-  }
-  return needed;
-}();
+// What is behind one of these is the beginning of something.
+constexpr bool EndsSentence(char32_t c) {
+  return c == 0 || c == U'.' || c == U'!' || c == U'?' || c == U'\n' || c == U'。' || c == U'！' ||
+         c == U'？' || c == U'।';
+}
 
 }  // namespace
 
-void PeriodTracker::Push(uint32_t key, uint32_t begin) {
-  const size_t at = window();
-  const uint32_t* before = keys_.data() + at;
-  uint32_t from = kNone;
-  uint32_t found = 0;
-  for (size_t j = 0; j < kMaxPeriod; ++j) {
-    const bool equal = before[j] == key;
-    runs_[j] = equal ? runs_[j] + 1 : 0;
-    run_begins_[j] = runs_[j] == 1 ? begin : run_begins_[j];
-    found |= runs_[j] >= kRunsNeeded[j] ? 1U : 0U;
-    const bool counts = runs_[j] >= (j >= kMaxPeriod - kNear ? 1 : 2);
-    from = std::min(from, counts ? run_begins_[j] : kNone);
+void PeriodTracker::Push(uint32_t key, uint32_t begin, bool boundary) {
+  const int32_t unit = ++n_units_;
+  int32_t& last = last_[(key ^ (key >> 16)) % kBuckets];
+  runs_.clear();
+  for (int32_t before = last; before > 0 && unit - before <= kMaxPeriod;
+       before = previous_[Slot(before)]) {
+    if (keys_[Slot(before)] != key) continue;
+    const auto period = static_cast<size_t>(unit - before);
+    Run& run = by_period_[period];
+    if (up_to_[period] == unit - 1) {
+      ++run.length;
+    } else {
+      run = Run{unit - before, 1, begin, boundary};
+    }
+    up_to_[period] = unit;
+    runs_.push_back(run);
   }
-  may_be_period_ = found != 0;
-  suspicious_from_ = from;
-  keys_[at] = key;
-  keys_[at + kMaxPeriod] = key;
-  ++n_units_;
+  keys_[Slot(unit)] = key;
+  previous_[Slot(unit)] = last;
+  last = unit;
 }
 
-uint32_t PeriodTracker::SuspiciousWith(const std::array<bool, kMaxPeriod>& matches,
-                                       uint32_t begin) const {
+uint32_t PeriodTracker::SuspiciousFrom() const {
   uint32_t from = kNone;
-  for (size_t j = 0; j < kMaxPeriod; ++j) {
-    if (!matches[j]) continue;
-    if (runs_[j] > 0) {
-      from = std::min(from, run_begins_[j]);
-    } else if (j >= kMaxPeriod - kNear) {
-      from = std::min(from, begin);
-    }
+  for (const Run& run : runs_) {
+    if (IsSuspicious(run.period, run.length, run.boundary)) from = std::min(from, run.begin);
   }
   return from;
 }
@@ -94,12 +84,14 @@ RepetitionDetector::Kind RepetitionDetector::KindOf(char32_t c, bool* letter) {
 std::optional<Finding> RepetitionDetector::Push(std::string_view text) {
   if (text.empty()) return std::nullopt;
   const uint32_t begin = n_bytes_;
+  const bool boundary = EndsSentence(last_code_point_);
   finding_.reset();
   PushUnits(text);
-  pieces_.Push(KeyOf(HashOf(text)), begin);
+  pieces_.Push(HashOf(text), begin, boundary);
 
   suspicious_from_ = std::min(n_bytes_, SuspiciousUnits());
-  const uint32_t pieces_from = pieces_.suspicious_from();
+  const uint32_t pieces_from = pieces_.SuspiciousFrom();
+  // White space alone says nothing.
   if (pieces_from != begin || !std::ranges::all_of(text, IsSpace)) {
     suspicious_from_ = std::min(suspicious_from_, pieces_from);
   }
@@ -130,8 +122,9 @@ void RepetitionDetector::PushCodePoint(char32_t code_point, std::string_view byt
   switch (kind) {
     case Kind::kWord:
       // One space belongs to the word behind it.
-      goes_on = (open_.kind == Kind::kWord && open_.n_code_points <= kMaxLetters) ||
-                (open_.kind == Kind::kSpaces && open_.n_bytes == 1);
+      goes_on = (open_.kind == Kind::kWord &&
+                 open_.n_code_points <= (open_.letters || letter ? kMaxLetters : kMaxDigits)) ||
+                (open_.kind == Kind::kSpaces && open_.n_code_points == 1);
       break;
     case Kind::kSpaces:
       goes_on = open_.kind == kind && open_.n_code_points < kMaxRun;
@@ -145,16 +138,22 @@ void RepetitionDetector::PushCodePoint(char32_t code_point, std::string_view byt
   }
   if (!goes_on) {
     CloseUnit();
-    open_ = Unit{.begin = n_bytes_, .hash = HashOf({})};
+    open_ = Unit{.begin = n_bytes_, .boundary = EndsSentence(last_code_point_)};
+  } else if (kind == Kind::kWord && open_.kind == Kind::kSpaces) {
+    open_.n_key_bytes = 0;
   }
   open_.kind = kind;
   open_.letters = open_.letters || letter;
+  if (open_.n_key_bytes == 0) {
+    open_.head = 0;
+    open_.hash = HashOf({});
+  }
   open_.hash = HashOf(bytes, open_.hash);
   for (const char c : bytes) {
-    if (open_.n_bytes < 8) {
-      open_.head |= uint64_t{static_cast<uint8_t>(c)} << (8 * open_.n_bytes);
+    if (open_.n_key_bytes < 8) {
+      open_.head |= uint64_t{static_cast<uint8_t>(c)} << (8 * open_.n_key_bytes);
     }
-    ++open_.n_bytes;
+    ++open_.n_key_bytes;
   }
   ++open_.n_code_points;
 
@@ -167,50 +166,57 @@ void RepetitionDetector::PushCodePoint(char32_t code_point, std::string_view byt
 
 void RepetitionDetector::CloseUnit() {
   if (open_.kind == Kind::kNothing) return;
-  const size_t at = units_.window();
-  units_.Push(KeyOf(open_.hash), open_.begin);
-  for (const size_t slot : {at, at + PeriodTracker::kMaxPeriod}) {
-    heads_[slot] = open_.head;
-    letters_[slot] = open_.letters;
-  }
+  units_.Push(open_.hash, open_.begin, open_.boundary);
+  const auto slot = static_cast<size_t>(units_.n_units()) % kWindow;
+  heads_[slot] = open_.head;
+  letters_[slot] = open_.letters;
   open_ = Unit{};
-  if (units_.may_be_period() && !finding_) FindPeriod();
+  if (!finding_) FindPeriod();
 }
 
 void RepetitionDetector::FindPeriod() {
-  // The window now ends with the last unit.
-  const bool* end = letters_.data() + units_.window() + PeriodTracker::kMaxPeriod;
-  for (int p = 1; p <= PeriodTracker::kMaxPeriod; ++p) {
-    const int32_t tail = units_.run(p) + p;
-    const bool letters = std::any_of(end - p, end, [](bool has) { return has; });
-    const int32_t least = letters ? PeriodTracker::kMinUnits : kMinUnitsWithoutLetters;
-    if (tail < std::max(PeriodTracker::kMinCopies * p, least)) continue;
-    finding_ = Finding{
-        .check = "tail_period",
-        .figure = fmt::format("the last {} words or characters repeat a cycle of {}", tail, p)};
+  for (const PeriodTracker::Run& run : units_.runs()) {
+    const int32_t tail = run.length + run.period;
+    if (tail < std::max(kMinCopies * run.period, kMinUnits)) continue;
+    bool letters = false;
+    for (int32_t i = 0; i < run.period; ++i) {
+      letters |= letters_[static_cast<size_t>(units_.n_units() - i) % kWindow];
+    }
+    if (!letters && tail < kMinUnitsWithoutLetters) continue;
+    finding_ = Finding{.check = "tail_period",
+                       .figure = fmt::format("the last {} words or characters repeat a cycle of {}",
+                                             tail, run.period)};
     return;
   }
 }
 
-// Where the run at the end begins, seen over whole units and the one that may go on; kNone:
-// nowhere.
+// Where the run at the end begins, seen over whole units and the one that may go on; kNone: nowhere.
 uint32_t RepetitionDetector::SuspiciousUnits() const {
-  if (open_.kind == Kind::kNothing) return units_.suspicious_from();
+  if (open_.kind == Kind::kNothing) return units_.SuspiciousFrom();
   // Of a longer unit the first 8 bytes speak, until it is complete.
-  const uint32_t n_head = std::min<uint32_t>(open_.n_bytes, 8);
+  const uint32_t n_head = std::min<uint32_t>(open_.n_key_bytes, 8);
   const uint64_t mask = n_head == 8 ? ~uint64_t{0} : (uint64_t{1} << (8 * n_head)) - 1;
-  const uint64_t* heads = heads_.data() + units_.window();
-  std::array<bool, PeriodTracker::kMaxPeriod> matches;
-  bool any = false;
-  for (size_t j = 0; j < PeriodTracker::kMaxPeriod; ++j) {
-    matches[j] = ((heads[j] ^ open_.head) & mask) == 0;
-    any |= matches[j];
+  const int32_t next = units_.n_units() + 1;
+  const auto begins_like = [&](int32_t period) {
+    const uint64_t head = heads_[static_cast<size_t>(next - period) % kWindow];
+    return ((head ^ open_.head) & mask) == 0;
+  };
+  uint32_t from = PeriodTracker::kNone;
+  for (const PeriodTracker::Run& run : units_.runs()) {
+    if (PeriodTracker::IsSuspicious(run.period, run.length + 1, run.boundary) &&
+        begins_like(run.period)) {
+      from = std::min(from, run.begin);
+    }
   }
-  if (!any) return PeriodTracker::kNone;
-  const uint32_t from = units_.SuspiciousWith(matches, open_.begin);
-  const bool only_spaces = open_.kind != Kind::kWord && open_.kind != Kind::kSingle &&
-                           IsSpace(static_cast<char>(open_.head & 0xFF));
-  return only_spaces && from == open_.begin ? PeriodTracker::kNone : from;
+  if (from != PeriodTracker::kNone) return from;
+  // A run that begins with this unit; white space alone says nothing.
+  const bool only_spaces = open_.kind != Kind::kWord && IsSpace(static_cast<char>(open_.head & 0xFF));
+  if (only_spaces) return PeriodTracker::kNone;
+  const int32_t most = open_.boundary ? PeriodTracker::kMaxPeriod - 1 : PeriodTracker::kShort;
+  for (int32_t period = 1; period <= std::min(most, units_.n_units()); ++period) {
+    if (begins_like(period)) return open_.begin;
+  }
+  return PeriodTracker::kNone;
 }
 
 }  // namespace tandem::gateway::relay

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tandem::gateway::relay {
 
@@ -30,71 +31,82 @@ class Detector {
   virtual void Restart(std::string_view text) = 0;
 };
 
-// Runs of equal units, at every distance: the engine's tail rule, with room for unequal copies.
+// Runs of equal units, at every distance up to kMaxPeriod.
+// Cost: a few ns for every earlier unit in the window that equals the new one; 7 KiB.
 class PeriodTracker {
  public:
   static constexpr int kMaxPeriod = 256;
-  // A single unit that stood shortly before is the likely beginning of a copy; one from further
-  // back is chance, and two in a row are needed.
-  static constexpr int kNear = 64;
   static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
 
-  // The next unit: `key` its fingerprint (not 0), `begin` its offset in the answer.
-  void Push(uint32_t key, uint32_t begin);
-  // Where the longest run at the end begins; kNone without one.
-  uint32_t suspicious_from() const { return suspicious_from_; }
-  // The same if another unit at `begin` followed that could be any of those whose bit is set in
-  // `matches` (index kMaxPeriod - p: the unit p back).
-  uint32_t SuspiciousWith(const std::array<bool, kMaxPeriod>& matches, uint32_t begin) const;
-  // How many units at the end equal the unit p before them.
-  int32_t run(int period) const { return runs_[static_cast<size_t>(kMaxPeriod - period)]; }
-  // Index in a ring of 2 * kMaxPeriod of the oldest unit of the window before the next one.
-  size_t window() const { return static_cast<size_t>(n_units_ % kMaxPeriod); }
-  int64_t n_units() const { return n_units_; }
-  bool may_be_period() const { return may_be_period_; }
+  // A run at the end: this unit and those before it equal the ones `period` before them.
+  struct Run {
+    int32_t period = 0;
+    int32_t length = 0;
+    uint32_t begin = 0;     // offset of its first unit
+    bool boundary = false;  // its first unit stands where a sentence or a line begins
+  };
 
-  // A cycle is reported from so many units on, and at least so many copies.
-  static constexpr int kMinUnits = 96;
-  static constexpr int kMinCopies = 3;
+  // The next unit: `key` its fingerprint, `begin` its offset in the answer.
+  void Push(uint32_t key, uint32_t begin, bool boundary);
+  // All runs at the end, the nearest first.
+  const std::vector<Run>& runs() const { return runs_; }
+  // Where the earliest one begins that may be a copy; kNone without one.
+  uint32_t SuspiciousFrom() const;
+  int32_t n_units() const { return n_units_; }
+
+  // Whether a run of this length may be the beginning of a copy. Short loops begin anywhere, long
+  // ones with a sentence or a line; anything else is chance until a few units agree.
+  static bool IsSuspicious(int32_t period, int32_t length, bool boundary) {
+    return length >= (boundary || period <= kShort ? 1 : 4);
+  }
+  static constexpr int32_t kShort = 64;
 
  private:
-  // The last kMaxPeriod fingerprints, twice over, so that the window is contiguous: unit i stands
-  // at i % kMaxPeriod and kMaxPeriod behind that.
-  std::array<uint32_t, 2 * kMaxPeriod> keys_{};
-  // By distance p, at kMaxPeriod - p: length and first byte of the run of equal units at the end.
-  std::array<int32_t, kMaxPeriod> runs_{};
-  std::array<uint32_t, kMaxPeriod> run_begins_{};
-  int64_t n_units_ = 0;
-  uint32_t suspicious_from_ = kNone;
-  bool may_be_period_ = false;  // some run is long enough; the shortest has to be looked for
+  static constexpr size_t kBuckets = 512;
+  static size_t Slot(int32_t unit) { return static_cast<size_t>(unit % kMaxPeriod); }
+
+  // Units are numbered from 1. By slot, of the last kMaxPeriod: fingerprint, and the last unit
+  // before it in the same bucket.
+  std::array<uint32_t, kMaxPeriod> keys_{};
+  std::array<int32_t, kMaxPeriod> previous_{};
+  std::array<int32_t, kBuckets> last_{};  // by fingerprint: the last unit; 0: none
+  // By period: the run that last had it, and up to which unit it went.
+  std::array<Run, kMaxPeriod + 1> by_period_{};
+  std::array<int32_t, kMaxPeriod + 1> up_to_{};
+  std::vector<Run> runs_;
+  int32_t n_units_ = 0;
 };
 
 // The answer ends in at least 3 whole copies of a cycle of 1 to 256 units, 96 units or more; 256 or
 // more where no letter is in the cycle, which is what matrices, rulers and drawings repeat. A unit
-// is a word with the space before it (at most 12 letters), a run of one punctuation character or of
+// is a word with the space before it (at most 12 letters, 32 digits), a run of one punctuation character or of
 // white space, or one character of a script without spaces (Chinese, Thai, ...).
 //
 // Pieces count as units of their own for what is suspicious, so that a loop over tokens that begins
 // inside a word is held back as well where pieces are tokens.
-// Cost: about 0.2 us a piece and 0.1 us a unit, whatever the answer's length; 12 KiB.
+// Cost: about 0.1 us a piece, whatever the answer's length; 25 KiB.
 class RepetitionDetector final : public Detector {
  public:
   std::optional<Finding> Push(std::string_view text) override;
   size_t suspicious_bytes() const override { return n_bytes_ - suspicious_from_; }
   void Restart(std::string_view text) override;
 
-  static constexpr int kMinUnitsWithoutLetters = 256;
+  static constexpr int32_t kMinCopies = 3;
+  static constexpr int32_t kMinUnits = 96;
+  static constexpr int32_t kMinUnitsWithoutLetters = 256;
 
  private:
   enum class Kind : uint8_t { kNothing, kSpaces, kWord, kRun, kSingle };
   struct Unit {
     uint32_t begin = 0;
-    uint32_t n_bytes = 0;
     uint32_t n_code_points = 0;
+    // Of its letters or signs, not of the space before a word: an answer begins without one.
+    uint32_t n_key_bytes = 0;
     uint64_t head = 0;  // the first 8 bytes, the first one lowest
     uint32_t hash = 0;
     Kind kind = Kind::kNothing;
     bool letters = false;
+    bool boundary = false;  // a sentence or a line begins with it
   };
 
   static Kind KindOf(char32_t code_point, bool* letter);
@@ -106,10 +118,10 @@ class RepetitionDetector final : public Detector {
 
   PeriodTracker units_;
   PeriodTracker pieces_;
-  // As PeriodTracker::keys_: what the units of the window begin with, and whether they have
-  // letters.
-  std::array<uint64_t, 2 * PeriodTracker::kMaxPeriod> heads_{};
-  std::array<bool, 2 * PeriodTracker::kMaxPeriod> letters_{};
+  // Of the last units, by number: what they begin with, and whether they have letters.
+  static constexpr size_t kWindow = PeriodTracker::kMaxPeriod;
+  std::array<uint64_t, kWindow> heads_{};
+  std::array<bool, kWindow> letters_{};
   Unit open_;  // the unit that may go on; kNothing: none
   uint32_t n_bytes_ = 0;
   uint32_t suspicious_from_ = 0;
