@@ -124,6 +124,13 @@ void AnswerText::Rewind() {
   }
 }
 
+std::function<bool(std::string_view)> AnswerText::Grammar() const {
+  if (!json_ || !json_applies()) return nullptr;
+  JsonState shown;
+  shown.Push(std::string_view(text_).substr(0, n_shown_));
+  return [shown](std::string_view news) { return JsonState(shown).Push(news) == news.size(); };
+}
+
 bool AnswerText::whole() const {
   if (!json_ || !json_applies()) return true;
   return json_->complete();

@@ -8,9 +8,11 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gateway/provider/provider.h"
@@ -48,6 +50,10 @@ class AnswerText {
   std::optional<TextDelta> ReleaseAll();
   // Drops what is held back, so that another writer goes on behind what was shown.
   void Rewind();
+
+  // Whether the shown text may go on with a given one; null where any may. Keeps a copy of what it
+  // needs.
+  std::function<bool(std::string_view)> Grammar() const;
 
   // At the end: whether the text is what was asked for (JSON where that was).
   bool whole() const;

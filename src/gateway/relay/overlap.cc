@@ -1,6 +1,11 @@
 #include "gateway/relay/overlap.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include "base/utf8.h"
 
 namespace tandem::gateway::relay {
 namespace {
@@ -14,10 +19,35 @@ constexpr bool IsWordByte(char c) {
 }
 constexpr bool StartsCodePoint(char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }
 
+// Of a word; of other scripts than Latin every byte may be.
+bool IsLetterByte(char c) { return IsWordByte(c) || static_cast<unsigned char>(c) >= 0x80; }
+
 // A word, a sign or a character of a script without spaces can begin here.
 bool MayBegin(std::string_view text, size_t at) {
   if (!StartsCodePoint(text[at]) || IsSpace(text[at])) return false;
   return at == 0 || !IsWordByte(text[at - 1]) || !IsWordByte(text[at]);
+}
+
+// Words of the script at the end have spaces between them: those up to Sinhala in Unicode's order,
+// so not Thai, Chinese or Japanese.
+bool EndsInSpacedScript(std::string_view text) {
+  size_t begin = text.size() - 1;
+  while (begin > 0 && !StartsCodePoint(text[begin])) --begin;
+  return utf8::DecodeOne(text.substr(begin)).code_point < 0x0E00;
+}
+
+// Where the last sentence or line begins, which may be a beginning without an end.
+size_t LastSentence(std::string_view text) {
+  constexpr std::array<std::string_view, 7> kEnds = {".", "!", "?", "\n", "。", "！", "？"};
+  // What stands at the very end ends a sentence, and begins none.
+  const std::string_view before = text.substr(0, text.size() - std::min<size_t>(text.size(), 1));
+  size_t begin = 0;
+  for (const std::string_view end : kEnds) {
+    const size_t at = before.rfind(end);
+    if (at != std::string_view::npos) begin = std::max(begin, at + end.size());
+  }
+  while (begin < text.size() && IsSpace(text[begin])) ++begin;
+  return begin;
 }
 
 }  // namespace
@@ -39,8 +69,11 @@ std::string_view AnchorOf(std::string_view said) {
   return said.substr(at);
 }
 
-OverlapFilter::OverlapFilter(std::string_view said, std::string_view separator)
-    : said_(said), separator_(separator), anchor_(said.size() - AnchorOf(said).size()) {
+OverlapFilter::OverlapFilter(std::string_view said, Options options)
+    : said_(said),
+      options_(std::move(options)),
+      anchor_(said.size() - AnchorOf(said).size()),
+      sentence_(LastSentence(said)) {
   decided_ = said_.empty();
 }
 
@@ -52,14 +85,13 @@ void OverlapFilter::FindStarts(char first) {
   }
 }
 
-// The continuation repeats said_ from `start` to its end.
+// Whether it is no chance that the continuation repeats said_ from `start` to its end.
 bool OverlapFilter::Accepts(size_t start) const {
   const size_t length = said_.size() - start;
   if (start == 0 || start == anchor_ || length >= kMinOverlapBytes) return true;
-  if (length < kMinWordLetters || n_spaces_ > 0) return false;
-  return std::all_of(said_.begin() + static_cast<std::ptrdiff_t>(start), said_.end(), [](char c) {
-    return IsWordByte(c) || !StartsCodePoint(c) || static_cast<unsigned char>(c) >= 0x80;
-  });
+  if (start == sentence_ && length >= kMinSentenceBytes) return true;
+  if (length < kMinWordBytes || n_spaces_ > 0) return false;
+  return std::all_of(said_.begin() + static_cast<std::ptrdiff_t>(start), said_.end(), IsLetterByte);
 }
 
 bool OverlapFilter::Push(std::string_view text, std::string* out) {
@@ -71,7 +103,7 @@ bool OverlapFilter::Push(std::string_view text, std::string* out) {
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
     held_ += c;
-    if (n_agreed_ == 0 && starts_.empty()) {
+    if (n_agreed_ == 0) {
       if (IsSpace(c)) {
         ++n_spaces_;
         continue;
@@ -80,12 +112,11 @@ bool OverlapFilter::Push(std::string_view text, std::string* out) {
     }
     const bool restarting = !starts_.empty() && starts_.front() == 0;
     std::erase_if(starts_, [&](size_t start) { return said_[start + n_agreed_] != c; });
+    if (restarting && !starts_.empty() && starts_.front() == 0) n_restarted_ = n_agreed_ + 1;
     ++n_agreed_;
-    if (restarting)
-      longest_restart_ = starts_.empty() || starts_.front() != 0 ? n_agreed_ - 1 : n_agreed_;
     // At most one of them ends here, the last: the others began before it.
     if (!starts_.empty() && starts_.back() + n_agreed_ == said_.size()) {
-      if (Accepts(starts_.back())) overlap_ = n_agreed_;
+      (Accepts(starts_.back()) ? overlap_ : chance_overlap_) = n_agreed_;
       starts_.pop_back();
     }
     if (!starts_.empty()) continue;
@@ -107,20 +138,32 @@ void OverlapFilter::Finish(std::string* out) {
   Decide(out);
 }
 
-bool OverlapFilter::Decide(std::string* out) {
-  decided_ = true;
+std::string_view OverlapFilter::Without(size_t overlap) const {
   std::string_view rest = held_;
-  if (overlap_ > 0) {
-    rest.remove_prefix(n_spaces_ + overlap_);
-  } else if (longest_restart_ >= kRestartBytes) {
-    restarted_ = true;
-    return false;
-  } else if (n_spaces_ == 0) {
-    if (!rest.empty()) out->append(separator_);
-  } else if (said_.back() == ' ' && rest.front() == ' ') {
+  if (overlap > 0) {
+    rest.remove_prefix(n_spaces_ + overlap);
+  } else if (n_spaces_ > 0 && said_.back() == ' ' && rest.front() == ' ') {
     rest.remove_prefix(1);
   }
-  out->append(rest);
+  return rest;
+}
+
+bool OverlapFilter::Decide(std::string* out) {
+  decided_ = true;
+  size_t overlap = overlap_;
+  if (options_.fits) {
+    for (const size_t candidate : {overlap_, size_t{0}, chance_overlap_}) {
+      if (!options_.fits(Without(candidate))) continue;
+      overlap = candidate;
+      break;
+    }
+  }
+  if (overlap == 0 && n_restarted_ >= kRestartBytes) {
+    restarted_ = true;
+    return false;
+  }
+  if (overlap == 0 && n_spaces_ == 0 && EndsInSpacedScript(said_)) out->append(options_.separator);
+  out->append(Without(overlap));
   held_.clear();
   return true;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,15 +23,21 @@ std::string_view AnchorOf(std::string_view said);
 //
 // The continuation repeats what it has in common with a stretch of `said` that reaches to its very
 // end; the longest such stretch counts. A stretch of a few letters is chance, so it must be the
-// anchor, the whole answer, the last word (of four letters or more, where the continuation does not
-// begin with a space), or 12 bytes.
-// Holds back only while the continuation could still turn out to be such a stretch, so never more
-// than `said` is long.
+// whole answer, the anchor, the last sentence or line, the last word (of four letters or more,
+// where the continuation does not begin with a space), or 12 bytes. Where the text has a grammar,
+// what fits decides. Holds back only while the continuation could still turn out to be such a
+// stretch, so never more than `said` is long.
 class OverlapFilter {
  public:
-  // `separator` comes between the two where nothing is repeated and the continuation does not begin
-  // with white space: " " where the word at the end of `said` is known to be whole, else empty.
-  OverlapFilter(std::string_view said, std::string_view separator);
+  struct Options {
+    // Comes between the two where nothing is repeated and the continuation does not begin with
+    // white space, in a script with spaces: " " where the word at the end of `said` is known to be
+    // whole, else empty.
+    std::string separator;
+    // Whether the answer so far and this text could be the beginning of a right answer; null: any.
+    std::function<bool(std::string_view)> fits;
+  };
+  OverlapFilter(std::string_view said, Options options);
 
   // Appends to `out` what of the continuation is new. False: it began the answer again and then
   // went on with other words, so nothing can be joined; nothing more is appended.
@@ -44,17 +51,20 @@ class OverlapFilter {
   // An answer begun again that agrees for so long is no accident.
   static constexpr size_t kRestartBytes = 48;
   static constexpr size_t kMinOverlapBytes = 12;
-  static constexpr size_t kMinWordLetters = 4;
+  static constexpr size_t kMinWordBytes = 4;
+  static constexpr size_t kMinSentenceBytes = 2;
   // Where a repeated stretch may begin: this much before the end, or at the very beginning.
   static constexpr size_t kWindowBytes = 2048;
 
   void FindStarts(char first);
   bool Accepts(size_t start) const;
   bool Decide(std::string* out);
+  std::string_view Without(size_t overlap) const;
 
-  std::string said_;
-  std::string separator_;
-  size_t anchor_ = 0;  // offset in said_
+  const std::string said_;
+  const Options options_;
+  size_t anchor_ = 0;    // offsets in said_: of the last words,
+  size_t sentence_ = 0;  // and of the last sentence or line
   bool decided_ = false;
   bool restarted_ = false;
   std::string held_;     // the continuation so far
@@ -62,8 +72,9 @@ class OverlapFilter {
   // Offsets in said_ from which the continuation has agreed so far, ascending.
   std::vector<size_t> starts_;
   size_t n_agreed_ = 0;
-  size_t overlap_ = 0;          // the longest stretch that reached the end of said_
-  size_t longest_restart_ = 0;  // how far the beginning agreed
+  size_t overlap_ = 0;         // the longest stretch that reached the end of said_
+  size_t chance_overlap_ = 0;  // the same of those that are too short to be taken for one
+  size_t n_restarted_ = 0;     // how far the beginning of said_ agreed
 };
 
 }  // namespace tandem::gateway::relay

@@ -173,8 +173,10 @@ void Run::OnText(const CallPtr& call, TextDelta piece) {
   call->last_event = Now();
   if (!call->any_event) dues_changed_ = true;
   call->any_event = true;
-  if (!piece.text.empty()) ++call->n_pieces;
-  call->n_bytes += piece.text.size();
+  if (!piece.text.empty()) {
+    const uint64_t begin = call->piece_ends.empty() ? 0 : call->piece_ends.back();
+    call->piece_ends.push_back(begin + piece.text.size());
+  }
   if (call->settled) return;
   if (!call->first_text && !OnlySpaces(piece.text)) {
     call->first_text = call->last_event;
@@ -268,7 +270,9 @@ bool Run::StartCall(size_t index, int retry, bool hedge) {
   if (committed_) {
     const std::string_view said = std::string_view(text_.text()).substr(0, text_.shown());
     request = ContinueFrom(request_, candidate.continuation, said, TokensShown());
-    if (candidate.continuation == Continuation::kPrompted) call->overlap.emplace(said, separator_);
+    if (candidate.continuation == Continuation::kPrompted) {
+      call->overlap.emplace(said, OverlapFilter::Options{separator_, text_.Grammar()});
+    }
     active_ = call;
   }
   dues_changed_ = true;
@@ -314,8 +318,8 @@ void Run::SettleOthers(const Call* except) {
 void Run::ReportEnd(const CallPtr& call) {
   if (!call->ended || !call->settled || std::exchange(call->reported, true)) return;
   Attempt& attempt = call->attempt;
-  if (attempt.usage.completion_tokens == 0 && call->n_pieces > 0) {
-    attempt.usage.completion_tokens = static_cast<int64_t>(call->n_pieces);
+  if (attempt.usage.completion_tokens == 0 && !call->piece_ends.empty()) {
+    attempt.usage.completion_tokens = std::ssize(call->piece_ends);
     attempt.usage_estimated = true;
   }
   if (plan_->observer != nullptr) plan_->observer->End(call->candidate, attempt);
@@ -339,7 +343,7 @@ void Run::Consider() {
 bool Run::Holds(const Call& call, SteadyTime now) const {
   const Candidate& candidate = plan_->candidates[call.candidate];
   if (candidate.hold_tokens <= 0 && candidate.hold.count() <= 0) return false;
-  if (candidate.hold_tokens > 0 && call.n_pieces >= static_cast<uint64_t>(candidate.hold_tokens)) {
+  if (candidate.hold_tokens > 0 && std::ssize(call.piece_ends) >= candidate.hold_tokens) {
     return false;
   }
   return candidate.hold.count() <= 0 || now < *call.first_text + candidate.hold;
@@ -378,7 +382,6 @@ void Run::Feed(const CallPtr& call, TextDelta piece) {
                             fmt::format("the generated text failed a check: {}: {}",
                                         text_.finding().check, text_.finding().figure)});
     case AnswerText::Verdict::kBrokenJson:
-      Show(text_.Release());
       return Problem(call, {FailureCode::kOutputValidationFailed,
                             fmt::format("the generated text failed a check: json: not JSON from "
                                         "byte {} on",
@@ -475,7 +478,8 @@ void Run::GoOnOrFail() {
 void Run::HandOff(const CallPtr& call, const Failure& failure) {
   const bool bad_tail = failure.code == FailureCode::kOutputValidationFailed;
   const std::string_view held = std::string_view(text_.text()).substr(text_.shown());
-  if (!held.empty()) separator_ = LeadingSpaces(held);
+  // JSON and calls know where a space belongs.
+  if (!held.empty() && !text_.Grammar()) separator_ = LeadingSpaces(held);
   call->attempt.text_end = text_.shown();
   if (!call->ended && call->generation != nullptr) call->generation->Cancel();
   active_ = nullptr;
@@ -502,18 +506,20 @@ void Run::HandOff(const CallPtr& call, const Failure& failure) {
   Fail(MostTelling(failures_));
 }
 
-// How many of the client's max_tokens the shown text took: what the calls report, in proportion
-// where part of a call's text was not shown, and a token a piece where they did not report yet.
+// How many of the client's max_tokens the shown text took. A piece is a token as far as anyone
+// knows; where a call reports its tokens, the shown pieces have their share of them.
 int64_t Run::TokensShown() const {
   int64_t total = 0;
   for (const CallPtr& call : calls_) {
-    if (!HasText(call->attempt) || call->n_bytes == 0) continue;
-    const bool told = call->ended && call->attempt.usage.completion_tokens > 0;
-    const auto n =
-        told ? static_cast<uint64_t>(call->attempt.usage.completion_tokens) : call->n_pieces;
-    const uint64_t shown =
-        std::min(call->attempt.text_end - call->attempt.text_begin, call->n_bytes);
-    total += static_cast<int64_t>((n * shown + call->n_bytes - 1) / call->n_bytes);
+    const std::vector<uint64_t>& ends = call->piece_ends;
+    if (!HasText(call->attempt) || ends.empty()) continue;
+    const uint64_t n_bytes = call->attempt.text_end - call->attempt.text_begin;
+    // A piece that was shown in part counts as well.
+    const auto whole = std::ranges::lower_bound(ends, n_bytes) - ends.begin();
+    const auto shown = std::min<int64_t>(whole + 1, std::ssize(ends));
+    const int64_t told = call->ended ? call->attempt.usage.completion_tokens : 0;
+    const int64_t n = std::ssize(ends);
+    total += told > 0 ? (told * shown + n - 1) / n : shown;
   }
   return total;
 }
@@ -545,8 +551,8 @@ std::vector<Attempt> Run::Attempts() const {
   attempts.reserve(calls_.size());
   for (const CallPtr& call : calls_) {
     Attempt& attempt = attempts.emplace_back(call->attempt);
-    if (call->ended || call->n_pieces == 0) continue;
-    attempt.usage.completion_tokens = static_cast<int64_t>(call->n_pieces);
+    if (call->ended || call->piece_ends.empty()) continue;
+    attempt.usage.completion_tokens = std::ssize(call->piece_ends);
     attempt.usage_estimated = true;
   }
   return attempts;

@@ -44,9 +44,8 @@ class Run : public std::enable_shared_from_this<Run> {
     SteadyTime last_event;
     bool any_event = false;
     std::optional<SteadyTime> first_text;
-    uint64_t n_pieces = 0;  // with text
-    uint64_t n_bytes = 0;
-    std::vector<TextDelta> buffer;  // until it is chosen
+    std::vector<uint64_t> piece_ends;  // of the pieces with text, in bytes from its beginning
+    std::vector<TextDelta> buffer;     // until it is chosen
     size_t buffer_bytes = 0;
     std::optional<Finished> finished;  // before it was chosen
     std::optional<OverlapFilter> overlap;

@@ -190,7 +190,8 @@ void RepetitionDetector::FindPeriod() {
   }
 }
 
-// Where the run at the end begins, seen over whole units and the one that may go on; kNone: nowhere.
+// Where the run at the end begins, seen over whole units and the one that may go on; kNone:
+// nowhere.
 uint32_t RepetitionDetector::SuspiciousUnits() const {
   if (open_.kind == Kind::kNothing) return units_.SuspiciousFrom();
   // Of a longer unit the first 8 bytes speak, until it is complete.
@@ -210,7 +211,8 @@ uint32_t RepetitionDetector::SuspiciousUnits() const {
   }
   if (from != PeriodTracker::kNone) return from;
   // A run that begins with this unit; white space alone says nothing.
-  const bool only_spaces = open_.kind != Kind::kWord && IsSpace(static_cast<char>(open_.head & 0xFF));
+  const bool only_spaces =
+      open_.kind != Kind::kWord && IsSpace(static_cast<char>(open_.head & 0xFF));
   if (only_spaces) return PeriodTracker::kNone;
   const int32_t most = open_.boundary ? PeriodTracker::kMaxPeriod - 1 : PeriodTracker::kShort;
   for (int32_t period = 1; period <= std::min(most, units_.n_units()); ++period) {

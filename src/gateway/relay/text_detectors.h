@@ -79,8 +79,8 @@ class PeriodTracker {
 
 // The answer ends in at least 3 whole copies of a cycle of 1 to 256 units, 96 units or more; 256 or
 // more where no letter is in the cycle, which is what matrices, rulers and drawings repeat. A unit
-// is a word with the space before it (at most 12 letters, 32 digits), a run of one punctuation character or of
-// white space, or one character of a script without spaces (Chinese, Thai, ...).
+// is a word with the space before it (at most 12 letters, 32 digits), a run of one punctuation
+// character or of white space, or one character of a script without spaces (Chinese, Thai, ...).
 //
 // Pieces count as units of their own for what is suspicious, so that a loop over tokens that begins
 // inside a word is held back as well where pieces are tokens.

@@ -39,13 +39,17 @@ std::vector<std::string> Words(std::string_view text) {
 }
 
 constexpr std::string_view kProse =
-    "The river rises in the hills above the town and runs for thirty miles before it meets the sea. "
+    "The river rises in the hills above the town and runs for thirty miles before it meets the "
+    "sea. "
     "For most of that way it is slow and brown, and in summer a child can walk across it without "
-    "getting wet above the knee. In spring it is another thing. When the snow melts in the hills the "
+    "getting wet above the knee. In spring it is another thing. When the snow melts in the hills "
+    "the "
     "water comes down in a single night, and the people who live near the bridge put sandbags in "
     "front of their doors and carry their books upstairs. Nobody has drowned for forty years, but "
-    "every family has a story about somebody who almost did. My grandfather kept a boat tied to the "
-    "apple tree behind his house, although the house stood half a mile from the bank. He had bought "
+    "every family has a story about somebody who almost did. My grandfather kept a boat tied to "
+    "the "
+    "apple tree behind his house, although the house stood half a mile from the bank. He had "
+    "bought "
     "it after the flood of 1953, when the water stood as high as his kitchen table for a week, and "
     "he painted it every April whether it had been used or not.";
 
@@ -85,7 +89,8 @@ std::vector<std::pair<std::string, std::string>> LegitTexts() {
   texts.emplace_back("ruler", std::string(120, '=') + "\n" + std::string(120, '-') + "\n");
 
   std::string art;
-  for (int i = 1; i <= 15; ++i) art += std::string(30 - 2 * i, ' ') + std::string(4 * i, '*') + "\n";
+  for (int i = 1; i <= 15; ++i)
+    art += std::string(30 - 2 * i, ' ') + std::string(4 * i, '*') + "\n";
   for (int i = 0; i < 6; ++i) art += "             |  |  |\n";
   texts.emplace_back("drawing", art);
 
@@ -99,7 +104,8 @@ std::vector<std::pair<std::string, std::string>> LegitTexts() {
                      "stream,\nmerrily, merrily, merrily, merrily, life is but a dream.\n");
   texts.emplace_back("laughter", "哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈哈，真好笑。 hahahahahahahahaha!");
   std::string list;
-  for (int i = 1; i <= 40; ++i) list += fmt::format("{}. Repeat the exercise with the left hand.\n", i);
+  for (int i = 1; i <= 40; ++i)
+    list += fmt::format("{}. Repeat the exercise with the left hand.\n", i);
   texts.emplace_back("numbered list", list);
   return texts;
 }
@@ -177,8 +183,8 @@ TEST(RepetitionDetectorTest, LoopOfEveryLengthIsFoundHoweverItIsCut) {
 
 TEST(RepetitionDetectorTest, LoopsOfScriptsWithoutSpacesAreFound) {
   for (const std::string_view cycle :
-       {"我们继续讨论这个问题。", "ผมชอบกินข้าวผัดกุ้งมาก", "私はそれが好きです、", "да, и ещё раз: ",
-        "Tôi rất thích món ăn này. ", "😀😃😄"}) {
+       {"我们继续讨论这个问题。", "ผมชอบกินข้าวผัดกุ้งมาก", "私はそれが好きです、",
+        "да, и ещё раз: ", "Tôi rất thích món ăn này. ", "😀😃😄"}) {
     RepetitionDetector detector;
     std::optional<Finding> found;
     for (int i = 0; i < 300 && !found; ++i) {
