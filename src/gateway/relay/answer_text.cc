@@ -133,7 +133,7 @@ std::function<bool(std::string_view)> AnswerText::Grammar() const {
 
 bool AnswerText::whole() const {
   if (!json_ || !json_applies()) return true;
-  return json_->complete();
+  return json_->complete() || json_->behind_value();
 }
 
 }  // namespace tandem::gateway::relay
