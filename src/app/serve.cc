@@ -1,15 +1,13 @@
 #include "app/serve.h"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
-#include <charconv>
 #include <csignal>
 #include <future>
 #include <memory>
 #include <thread>
 #include <utility>
 
+#include "app/configuration_upstreams.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
@@ -18,8 +16,6 @@
 #include "gateway/gateway.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
-#include "os/file.h"
-#include "os/paths.h"
 
 namespace tandem::app {
 namespace {
@@ -47,71 +43,31 @@ class StopSignals {
 
 }  // namespace
 
-Result<ListenAddress> ParseListenAddress(std::string_view text) {
-  const auto invalid = [&] {
-    return Err(ErrorCode::kInvalidArgument,
-               "'{}' is no address to listen on; write HOST:PORT, for example 127.0.0.1:7070",
-               text);
-  };
-  ListenAddress address{.host = "127.0.0.1"};
-  std::string_view port = text;
-  if (const size_t colon = text.rfind(':'); colon != std::string_view::npos) {
-    std::string_view host = text.substr(0, colon);
-    port = text.substr(colon + 1);
-    if (host.starts_with('[') && host.ends_with(']')) {
-      host = host.substr(1, host.size() - 2);
-    } else if (host.find(':') != std::string_view::npos) {
-      return invalid();  // an IPv6 address without brackets: its last group is not a port
-    }
-    address.host = host.empty() ? "::" : std::string(host);
+Result<ServeOptions> MakeServeOptions(const Configuration& configuration,
+                                      std::filesystem::path data_dir) {
+  const ServerSettings& server = configuration.server;
+  ServeOptions options{.listen = server.listen,
+                       .data_dir = std::move(data_dir),
+                       .models = {},
+                       .engine = {.n_threads = server.threads,
+                                  .context_tokens = server.context_tokens,
+                                  .memory_limit_bytes = server.memory_limit_bytes},
+                       .io_threads = server.io_threads,
+                       .max_in_flight = server.max_in_flight,
+                       .cors_allow_origin = server.cors_allow_origin,
+                       .drain_timeout = server.drain_timeout};
+  for (const AliasSettings& alias : configuration.aliases) {
+    options.models.aliases.push_back({alias.name, alias.model});
   }
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
-  if (error != std::errc{} || end != port.data() + port.size()) return invalid();
-  return address;
-}
-
-std::string FormatAddress(const ListenAddress& address) {
-  const bool ipv6 = address.host.find(':') != std::string::npos;
-  return ipv6 ? fmt::format("[{}]:{}", address.host, address.port)
-              : fmt::format("{}:{}", address.host, address.port);
-}
-
-bool IsLoopback(std::string_view host) {
-  if (host == "localhost") return true;
-  const std::string text(host);
-  in_addr ipv4{};
-  if (inet_pton(AF_INET, text.c_str(), &ipv4) == 1) return (ntohl(ipv4.s_addr) >> 24) == 127;
-  in6_addr ipv6{};
-  return inet_pton(AF_INET6, text.c_str(), &ipv6) == 1 && IN6_IS_ADDR_LOOPBACK(&ipv6);
-}
-
-Result<gateway::upstream::UpstreamOptions> ParseUpstream(std::string_view text) {
-  const size_t equals = text.find('=');
-  if (equals == std::string_view::npos) {
-    return Err(ErrorCode::kInvalidArgument, "--upstream {}: write MODEL=BASE_URL", text);
-  }
-  gateway::upstream::UpstreamOptions upstream;
-  upstream.model = text.substr(0, equals);
-  upstream.base_url = text.substr(equals + 1);
-  std::string suffix;
-  for (const char c : upstream.model) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
-    suffix += !plain ? '_' : c >= 'a' ? static_cast<char>(c - 'a' + 'A') : c;
-  }
-  for (const std::string& name :
-       {"TANDEM_UPSTREAM_KEY_" + suffix, std::string("TANDEM_UPSTREAM_KEY")}) {
-    if (auto key = os::GetEnv(name.c_str())) {
-      upstream.api_key = *std::move(key);
-      break;
-    }
-    if (const auto file = os::GetEnv((name + "_FILE").c_str())) {
-      auto content = os::ReadFile(*file, 4096);
-      if (!content) return Wrap(std::move(content).error(), name + "_FILE");
-      upstream.api_key = content->substr(0, content->find_first_of("\r\n"));
-      break;
+  TANDEM_ASSIGN_OR_RETURN(auto upstreams, ResolveUpstreams(configuration));
+  for (ResolvedUpstream& upstream : upstreams) {
+    if (upstream.disabled_reason.empty()) {
+      options.models.upstreams.push_back(std::move(upstream.options));
+    } else {
+      log::Info("upstream {} is not enabled: {}", upstream.options.model, upstream.disabled_reason);
     }
   }
-  return upstream;
+  return options;
 }
 
 Status Serve(const ServeOptions& options,

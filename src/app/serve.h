@@ -14,28 +14,13 @@
 #include <string_view>
 #include <vector>
 
+#include "app/configuration.h"
+#include "app/listen_address.h"
 #include "app/served_models.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
 namespace tandem::app {
-
-struct ListenAddress {
-  std::string host;
-  uint16_t port = 0;
-};
-// "HOST:PORT", "[::1]:7070", ":7070" (every address), "7070" (loopback). Errors: kInvalidArgument.
-Result<ListenAddress> ParseListenAddress(std::string_view text);
-// "127.0.0.1:7070", "[::1]:7070": for a URL.
-std::string FormatAddress(const ListenAddress& address);
-// Whether only programs on this machine can reach it: 127.0.0.0/8, ::1, localhost.
-bool IsLoopback(std::string_view host);
-
-// "MODEL=BASE_URL". The key is looked for in the environment: TANDEM_UPSTREAM_KEY_<MODEL>, with the
-// model's name in capitals and '_' for everything that is no letter or digit, or in the file that
-// TANDEM_UPSTREAM_KEY_<MODEL>_FILE names; TANDEM_UPSTREAM_KEY and TANDEM_UPSTREAM_KEY_FILE serve
-// for every upstream without its own. Errors: kInvalidArgument; those of reading the file.
-Result<gateway::upstream::UpstreamOptions> ParseUpstream(std::string_view text);
 
 struct ServeOptions {
   ListenAddress listen{"127.0.0.1", 7070};
@@ -47,6 +32,11 @@ struct ServeOptions {
   std::string cors_allow_origin;
   std::chrono::milliseconds drain_timeout{30'000};  // for answers that run when SIGTERM comes
 };
+
+// What the configuration says of it; upstreams without the key that they need are left out, with a
+// line in the log. Errors: those of ResolveUpstreams.
+Result<ServeOptions> MakeServeOptions(const Configuration& configuration,
+                                      std::filesystem::path data_dir);
 
 // Serves until SIGTERM or SIGINT, then lets running answers finish; a second signal cuts them.
 // `listening` is called once with the address in use (port 0 was replaced).

@@ -34,11 +34,6 @@ struct EngineFlags {
   Result<engine::EngineOptions> Get() const;
 };
 
-// Bytes from "512", "512MB", "2.1GB" (powers of ten) or "512MiB", "2GiB" (powers of two).
-Result<uint64_t> ParseByteSize(std::string_view text);
-// "1.0 GB", "23 kB": for people.
-std::string FormatByteSize(uint64_t bytes);
-
 // Opens 0, 1 and 2 where the caller closed them, so that no model, database or socket gets their
 // numbers and then our messages. Reading the first and writing the others fails, as it would have.
 void ReserveStandardDescriptors();
@@ -64,5 +59,6 @@ void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);
 void AddServeCommand(CLI::App* app, Action* action);
+void AddConfigCommand(CLI::App* app, Action* action);  // check, show
 
 }  // namespace tandem::cli

@@ -45,6 +45,7 @@ int Main(int argc, char** argv) {
 
   Action action;
   AddServeCommand(&app, &action);
+  AddConfigCommand(&app, &action);
   AddRunCommand(&app, &action);
   AddModelCommands(&app, &action);
   AddKeysCommand(&app, &action);

@@ -13,6 +13,7 @@
 #include <fmt/format.h>
 #include <boost/json.hpp>
 
+#include "app/byte_size.h"
 #include "app/models.h"
 #include "cli/command.h"
 
@@ -113,7 +114,7 @@ class ProgressLine {
         break;
     }
     if (progress.total_bytes == 0) {
-      return fmt::format("{}  {}", progress.file, FormatByteSize(progress.done_bytes));
+      return fmt::format("{}  {}", progress.file, app::FormatByteSize(progress.done_bytes));
     }
     constexpr int kWidth = 24;
     const double share =
@@ -125,12 +126,13 @@ class ProgressLine {
     std::string eta;
     if (rate > 0) {
       const double left = static_cast<double>(progress.total_bytes - progress.done_bytes) / rate;
-      eta = fmt::format("  {}/s  {:.0f} s left", FormatByteSize(static_cast<uint64_t>(rate)), left);
+      eta = fmt::format("  {}/s  {:.0f} s left", app::FormatByteSize(static_cast<uint64_t>(rate)),
+                        left);
     }
     return fmt::format(
         "[{}{}] {:3.0f} %  {} of {}{}", std::string(static_cast<size_t>(filled), '='),
         std::string(static_cast<size_t>(kWidth - filled), ' '), 100 * share,
-        FormatByteSize(progress.done_bytes), FormatByteSize(progress.total_bytes), eta);
+        app::FormatByteSize(progress.done_bytes), app::FormatByteSize(progress.total_bytes), eta);
   }
 
   const bool quiet_;
@@ -184,7 +186,7 @@ Status RunPull(const ModelFlags& flags) {
   }
   return Print(fmt::format("{} {} ({})\n", outcome->model.name,
                            outcome->already_installed ? "is installed" : "installed",
-                           FormatByteSize(outcome->model.size_bytes)));
+                           app::FormatByteSize(outcome->model.size_bytes)));
 }
 
 Status RunList(const ModelFlags& flags) {
@@ -198,9 +200,10 @@ Status RunList(const ModelFlags& flags) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& model : list) {
     const std::string state =
-        model.complete ? std::string(fleet::ModelKindName(model.kind))
-                       : fmt::format("incomplete, {} here", FormatByteSize(model.present_bytes));
-    rows.push_back({model.name, FormatByteSize(model.size_bytes),
+        model.complete
+            ? std::string(fleet::ModelKindName(model.kind))
+            : fmt::format("incomplete, {} here", app::FormatByteSize(model.present_bytes));
+    rows.push_back({model.name, app::FormatByteSize(model.size_bytes),
                     model.quant.empty() ? "-" : model.quant, FormatDate(model.installed_at_s),
                     state});
   }
@@ -236,12 +239,12 @@ Status RunShow(const ModelFlags& flags) {
       {"name", installed.name},
       {"kind", std::string(fleet::ModelKindName(installed.kind))},
       {"file", installed.path.string()},
-      {"size", FormatByteSize(installed.size_bytes)},
+      {"size", app::FormatByteSize(installed.size_bytes)},
   };
   if (!installed.complete) {
     rows.emplace_back("state",
                       fmt::format("incomplete, {} here; 'tandem pull {}' goes on",
-                                  FormatByteSize(installed.present_bytes), installed.name));
+                                  app::FormatByteSize(installed.present_bytes), installed.name));
   }
   if (!installed.repo.empty()) rows.emplace_back("source", "hf.co/" + installed.repo);
   if (!installed.license.empty()) rows.emplace_back("license", installed.license);
@@ -257,11 +260,11 @@ Status RunShow(const ModelFlags& flags) {
   }
   if (memory) {
     rows.emplace_back(
-        "memory",
-        fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}",
-                    FormatByteSize(memory->total_bytes()), memory->context_tokens,
-                    FormatByteSize(memory->weights_bytes), FormatByteSize(memory->kv_cache_bytes),
-                    FormatByteSize(memory->scratch_bytes)));
+        "memory", fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}",
+                              app::FormatByteSize(memory->total_bytes()), memory->context_tokens,
+                              app::FormatByteSize(memory->weights_bytes),
+                              app::FormatByteSize(memory->kv_cache_bytes),
+                              app::FormatByteSize(memory->scratch_bytes)));
   }
   std::string text;
   for (const auto& [label, value] : rows) text += fmt::format("{:<13} {}\n", label, value);
@@ -274,8 +277,8 @@ Status RunRemove(const ModelFlags& flags) {
   if (flags.as_json) {
     return PrintJson({{"name", removed.name}, {"freed_bytes", removed.freed_bytes}});
   }
-  return Print(
-      fmt::format("removed {}, {} freed\n", removed.name, FormatByteSize(removed.freed_bytes)));
+  return Print(fmt::format("removed {}, {} freed\n", removed.name,
+                           app::FormatByteSize(removed.freed_bytes)));
 }
 
 CLI::App* AddModelCommand(CLI::App* app, Action* action, const std::string& name,
