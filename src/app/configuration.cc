@@ -12,6 +12,7 @@
 #include "app/configuration_upstreams.h"
 #include "base/check.h"
 #include "crypto/digest.h"
+#include "gateway/upstream/quirks.h"
 #include "os/file.h"
 
 namespace tandem::app {
@@ -19,8 +20,7 @@ namespace {
 
 constexpr std::string_view kShippedName = "three-tier.toml";
 
-constexpr std::array<std::string_view, 4> kContinuationNames = {"auto", "none", "prompted",
-                                                                "native_prefix"};
+constexpr std::array<std::string_view, 3> kContinuationNames = {"auto", "none", "prompted"};
 
 // Copies what is known about the origins at and below one path to another one.
 void CopyOrigins(const Configuration& from, const std::string& from_path, const std::string& path,
@@ -92,10 +92,10 @@ Result<Continuation> ParseContinuation(std::string_view name) {
   return static_cast<Continuation>(found - kContinuationNames.begin());
 }
 
-std::span<const std::string_view> UpstreamKinds() {
-  static constexpr std::array<std::string_view, 4> kKinds = {"openai", "deepseek", "tandem",
-                                                             "vllm"};
-  return kKinds;
+std::vector<std::string_view> UpstreamKinds() {
+  std::vector<std::string_view> names;
+  for (const auto& quirks : gateway::upstream::AllQuirks()) names.push_back(quirks.name);
+  return names;
 }
 
 }  // namespace schema

@@ -9,6 +9,7 @@
 // is in here, only where to look for it (configuration_upstreams.h).
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
@@ -60,14 +61,14 @@ struct UpstreamSettings {
   std::string model;           // the id under which it answers here
   std::string base_url;        // up to "/chat/completions"
   std::string upstream_model;  // what it calls the model; empty: the same
-  std::string kind = "openai";
-  std::string api_key_env;   // the variable that holds its key; then it is not used without
-  std::string api_key_file;  // the file that does; a relative path is beside the configuration
+  std::string kind;            // gateway/upstream/quirks.h; empty: what the URL's host tells
+  std::string api_key_env;     // the variable that holds its key; then it is not used without
+  std::string api_key_file;    // the file that does; a relative path is beside the configuration
+  // Zero: no limit.
   std::chrono::milliseconds connect_timeout{10'000};
   std::chrono::milliseconds first_token_timeout{60'000};
   std::chrono::milliseconds between_tokens_timeout{60'000};
   std::chrono::milliseconds total_timeout{600'000};
-  bool sampling_extensions = false;  // takes top_k, min_p and repetition_penalty
 };
 
 // [[alias]]. One model answers to another's name.
@@ -78,20 +79,18 @@ struct AliasSettings {
 
 // How a provider goes on with an answer that another one began.
 enum class Continuation {
-  kAuto,          // the best that its kind can
-  kNone,          // not at all: it is no candidate for a hand-off
-  kPrompted,      // it is asked to, and what it repeats is removed
-  kNativePrefix,  // exactly
+  kAuto,      // exactly where it can, else as kPrompted
+  kNone,      // not at all: it is not asked to
+  kPrompted,  // it is asked to, and what it repeats is removed
 };
 std::string_view ContinuationName(Continuation continuation);
 
 // [[strategy.target]]: a model at a provider, and how it is called. Zero timeouts: none beyond the
 // upstream's own.
 struct TargetSettings {
-  gateway::Target target;  // prices are filled in from the prices file
+  gateway::Target target;  // its prices are those of the prices file for target.model
   std::string package;     // on the device: the model reference to load; empty: target.model
   std::string upstream;    // in the cloud: the [[upstream]]'s model; empty: target.model
-  std::string price;       // in the prices file; empty: target.model
   std::chrono::milliseconds first_token_timeout{0};
   std::chrono::milliseconds between_tokens_timeout{0};
   std::chrono::milliseconds total_timeout{0};
@@ -101,10 +100,11 @@ struct TargetSettings {
   std::optional<std::chrono::milliseconds> hedge_after;
   Continuation continuation = Continuation::kAuto;
   std::optional<int> max_retries;  // absent: [retry]'s
+  // A first token later than this counts as a slow call in the breaker; 0: none is slow.
+  std::chrono::milliseconds slow_after{0};
 
   const std::string& PackageName() const { return package.empty() ? target.model : package; }
   const std::string& UpstreamName() const { return upstream.empty() ? target.model : upstream; }
-  const std::string& PriceName() const { return price.empty() ? target.model : price; }
 };
 
 // [[strategy]]. The first one answers requests that name none.
@@ -124,16 +124,17 @@ struct StrategySettings {
 // [canary].
 struct CanarySettings {
   std::string strategy;  // empty: the first
-  std::string target;
+  std::string target;    // the new one
+  std::string baseline;  // whose place it takes
   gateway::CanaryOptions options;
 };
 
-// [retry]. Full jitter over base x 2^n up to max.
+// [retry]. Of calls that failed fast and before anything was shown.
 struct RetrySettings {
-  int max_retries = 2;  // of one target
-  std::chrono::milliseconds base{250};
-  std::chrono::milliseconds max{8'000};
-  double budget_share = 0.1;  // of the traffic
+  int max_retries = 2;             // of one target
+  double budget_share = 0.1;       // retries a request, over all requests
+  double budget_burst = 10;        // at most so many are saved up
+  double budget_per_second = 0.1;  // on top, for a server with little traffic
 };
 
 // [privacy].
@@ -147,6 +148,7 @@ struct PrivacySettings {
 struct UsageSettings {
   std::string prices_file;  // empty: the one that comes with Tandem; relative: beside the file
   int retention_days = 90;  // 0: for ever
+  std::string reference_model = "deepseek-v3.2";  // whose price savings are measured against
 };
 
 // [cascade]. A local answer is looked at before it is shown, and given up where the model was
@@ -156,6 +158,8 @@ struct CascadeSettings {
   int hold_tokens = 28;
   std::chrono::milliseconds hold{400};
   double min_mean_logprob = -1.5;  // of the held tokens, natural logarithm
+  // In its place, by TaskClass, for a class that it was calibrated for.
+  std::array<std::optional<double>, gateway::kTaskClassCount> by_task;
 };
 
 struct Configuration {

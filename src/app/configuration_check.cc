@@ -24,9 +24,6 @@ class Checker {
       Complain("breaker.recovery_timeout_s",
                "must not be above max_recovery_s, to which it doubles; raise that one too");
     }
-    if (configuration_.retry.base > configuration_.retry.max) {
-      Complain("retry.base_ms", "must not be above max_ms, to which it doubles");
-    }
     return issues_.ToStatus();
   }
 
@@ -140,17 +137,26 @@ class Checker {
     if (strategy == nullptr) {
       Complain("canary.strategy",
                fmt::format("there is no [[strategy]] with name = {}", Quoted(canary.strategy)));
-    } else if (std::ranges::none_of(strategy->targets, [&](const TargetSettings& target) {
-                 return target.target.id == canary.target;
-               })) {
-      std::vector<std::string_view> known;
-      for (const TargetSettings& target : strategy->targets) known.push_back(target.target.id);
-      Complain("canary.target",
-               fmt::format("the strategy {} has no target with id = {}{}", Quoted(strategy->name),
-                           Quoted(canary.target), Suggestion(canary.target, known)));
+    } else {
+      CheckCanaryTarget(*strategy, "canary.target", canary.target);
+      CheckCanaryTarget(*strategy, "canary.baseline", canary.baseline);
+      if (canary.target == canary.baseline) {
+        Complain("canary.baseline",
+                 "is the canary's own target; write the one whose place it takes");
+      }
     }
     if (const Status valid = gateway::Validate(canary.options); !valid) {
       Complain("canary." + valid.error().param, valid.error().message);
+    }
+  }
+
+  void CheckCanaryTarget(const StrategySettings& strategy, std::string_view path,
+                         const std::string& id) {
+    std::vector<std::string_view> known;
+    for (const TargetSettings& target : strategy.targets) known.push_back(target.target.id);
+    if (std::ranges::find(known, id) == known.end()) {
+      Complain(path, fmt::format("the strategy {} has no target with id = {}{}",
+                                 Quoted(strategy.name), Quoted(id), Suggestion(id, known)));
     }
   }
 

@@ -17,7 +17,6 @@
 #include <cmath>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -167,16 +166,15 @@ struct WordCodec {
   DocumentNode Write(const T& value) const { return {.value = name(value)}; }
 };
 
-// One of a fixed list of words.
+// One of a list of words, or nothing.
 struct ChoiceCodec {
-  std::span<const std::string_view> words;
+  std::vector<std::string_view> words;
   bool Read(const Place& place, const DocumentNode& node, std::string* out) const {
     const auto* text = std::get_if<std::string>(&node.value);
     if (text == nullptr) return place.Mismatch(node, "a string");
-    if (std::ranges::find(words, *text) == words.end()) {
-      return place.Complain(node,
-                            fmt::format("{} is none of {}{}", Quoted(*text), fmt::join(words, ", "),
-                                        Suggestion(*text, {words.begin(), words.end()})));
+    if (!text->empty() && std::ranges::find(words, *text) == words.end()) {
+      return place.Complain(node, fmt::format("{} is none of {}{}", Quoted(*text),
+                                              fmt::join(words, ", "), Suggestion(*text, words)));
     }
     *out = *text;
     return true;
@@ -259,6 +257,7 @@ inline constexpr SecondsCodec kSeconds{std::chrono::seconds(0), std::chrono::hou
 inline constexpr SecondsCodec kPositiveSeconds{std::chrono::milliseconds(1),
                                                std::chrono::hours(24 * 366)};
 inline constexpr RealCodec kShare{0, 1};
+inline constexpr RealCodec kLogprob{-100, 0};
 inline constexpr IntCodec kIoThreads{1, 64};
 inline constexpr IntCodec kMaxInFlight{1, 100'000};
 inline constexpr IntCodec kContext{0, 1 << 24};
@@ -283,7 +282,7 @@ inline constexpr WordCodec<Continuation> kContinuation{
     [](const Continuation& continuation) { return std::string(ContinuationName(continuation)); }};
 
 // The providers that gateway/upstream knows the habits of.
-std::span<const std::string_view> UpstreamKinds();
+std::vector<std::string_view> UpstreamKinds();
 
 template <typename V>
 void DescribeServer(V& v, auto& s) {
@@ -308,11 +307,10 @@ void DescribeUpstream(V& v, auto& s) {
               "the environment variable that holds it, or api_key_file = \"PATH\"");
   v.Field("api_key_env", s.api_key_env, kText);
   v.Field("api_key_file", s.api_key_file, kText);
-  v.Field("connect_timeout_ms", s.connect_timeout, kPositiveMs);
-  v.Field("first_token_timeout_ms", s.first_token_timeout, kPositiveMs);
-  v.Field("between_tokens_timeout_ms", s.between_tokens_timeout, kPositiveMs);
-  v.Field("total_timeout_ms", s.total_timeout, kPositiveMs);
-  v.Field("sampling_extensions", s.sampling_extensions, kBool);
+  v.Field("connect_timeout_ms", s.connect_timeout, kTimeoutMs);
+  v.Field("first_token_timeout_ms", s.first_token_timeout, kTimeoutMs);
+  v.Field("between_tokens_timeout_ms", s.between_tokens_timeout, kTimeoutMs);
+  v.Field("total_timeout_ms", s.total_timeout, kTimeoutMs);
 }
 
 template <typename V>
@@ -329,7 +327,6 @@ void DescribeTarget(V& v, auto& s) {
   v.Field("aliases", s.target.aliases, ListOf(kName));
   v.Field("package", s.package, kText);
   v.Field("upstream", s.upstream, kText);
-  v.Field("price", s.price, kText);
   v.Field("context_tokens", s.target.context_tokens, IntCodec{0, 1 << 24});
   v.Field("tools", s.target.tools, kBool);
   v.Field("images", s.target.images, kBool);
@@ -342,6 +339,7 @@ void DescribeTarget(V& v, auto& s) {
   v.Field("hedge_after_ms", s.hedge_after, kPositiveMs);
   v.Field("continuation", s.continuation, kContinuation);
   v.Field("max_retries", s.max_retries, IntCodec{0, 10});
+  v.Field("slow_after_ms", s.slow_after, kTimeoutMs);
 }
 
 template <typename V>
@@ -393,6 +391,7 @@ void DescribeCanary(V& v, auto& s) {
   v.Required("id", s.options.id, kName, "\"mimo-july\"");
   v.Field("strategy", s.strategy, kText);
   v.Required("target", s.target, kName, "\"large\"");
+  v.Required("baseline", s.baseline, kName, "\"cloud\"");
   v.Field("steps", s.options.steps, ListOf(RealCodec{0, 1}));
   v.Field("min_step_time_s", s.options.min_step_time, kSeconds);
   v.Field("bake_time_s", s.options.bake_time, kSeconds);
@@ -408,9 +407,9 @@ void DescribeCanary(V& v, auto& s) {
 template <typename V>
 void DescribeRetry(V& v, auto& s) {
   v.Field("max_retries", s.max_retries, IntCodec{0, 10});
-  v.Field("base_ms", s.base, kPositiveMs);
-  v.Field("max_ms", s.max, kPositiveMs);
   v.Field("budget_share", s.budget_share, kShare);
+  v.Field("budget_burst", s.budget_burst, RealCodec{0, 1e6});
+  v.Field("budget_per_second", s.budget_per_second, RealCodec{0, 1e6});
 }
 
 template <typename V>
@@ -424,6 +423,7 @@ template <typename V>
 void DescribeUsage(V& v, auto& s) {
   v.Field("prices_file", s.prices_file, kText);
   v.Field("retention_days", s.retention_days, IntCodec{0, 36'500});
+  v.Field("reference_model", s.reference_model, kName);
 }
 
 template <typename V>
@@ -431,7 +431,12 @@ void DescribeCascade(V& v, auto& s) {
   v.Field("enabled", s.enabled, kBool);
   v.Field("hold_tokens", s.hold_tokens, IntCodec{1, 1024});
   v.Field("hold_ms", s.hold, kPositiveMs);
-  v.Field("min_mean_logprob", s.min_mean_logprob, RealCodec{-100, 0});
+  v.Field("min_mean_logprob", s.min_mean_logprob, kLogprob);
+  v.Section("by_task", s.by_task, [](auto& inner, auto& by_task) {
+    for (size_t i = 0; i < by_task.size(); ++i) {
+      inner.Field(TaskClassName(static_cast<gateway::TaskClass>(i)), by_task[i], kLogprob);
+    }
+  });
 }
 
 template <typename V>

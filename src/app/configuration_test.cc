@@ -46,7 +46,6 @@ connect_timeout_ms = 1
 first_token_timeout_ms = 2
 between_tokens_timeout_ms = 3
 total_timeout_ms = 4
-sampling_extensions = true
 
 [[alias]]
 name = "gpt"
@@ -67,7 +66,6 @@ tier = "device_large"
 model = "little"
 aliases = ["l1", "l2"]
 package = "hf.co/a/b"
-price = "none"
 context_tokens = 4096
 tools = false
 images = true
@@ -80,6 +78,7 @@ hold_ms = 400
 hedge_after_ms = 300
 continuation = "prompted"
 max_retries = 1
+slow_after_ms = 14
 
 [[strategy.target]]
 id = "there"
@@ -115,6 +114,7 @@ max_recovery_s = 601
 id = "c"
 strategy = "s"
 target = "there"
+baseline = "here"
 steps = [0.1, 1]
 min_step_time_s = 1
 bake_time_s = 2
@@ -128,9 +128,9 @@ failures_in_a_row = 8
 
 [retry]
 max_retries = 1
-base_ms = 100
-max_ms = 200
 budget_share = 0.2
+budget_burst = 5
+budget_per_second = 0.5
 
 [privacy]
 default = "redacted"
@@ -140,12 +140,23 @@ log_egress = true
 [usage]
 prices_file = "prices.toml"
 retention_days = 0
+reference_model = "gpt-4.1"
 
 [cascade]
 enabled = true
 hold_tokens = 32
 hold_ms = 500
 min_mean_logprob = -2
+
+[cascade.by_task]
+math_reasoning = -0.5
+code_generation = -0.6
+creative_writing = -0.7
+translation = -0.8
+summarisation = -0.9
+extraction = -1.1
+product_question = -1.2
+general_conversation = -1.3
 )";
 
 TEST(ConfigurationTest, EveryFieldIsRead) {
@@ -173,7 +184,6 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(upstream.first_token_timeout, milliseconds(2));
   EXPECT_EQ(upstream.between_tokens_timeout, milliseconds(3));
   EXPECT_EQ(upstream.total_timeout, milliseconds(4));
-  EXPECT_TRUE(upstream.sampling_extensions);
   ASSERT_EQ(c.aliases.size(), 1u);
   EXPECT_EQ(c.aliases[0].name + "=" + c.aliases[0].model, "gpt=big");
 
@@ -193,7 +203,6 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(here.target.model, "little");
   EXPECT_THAT(here.target.aliases, ElementsAre("l1", "l2"));
   EXPECT_EQ(here.PackageName(), "hf.co/a/b");
-  EXPECT_EQ(here.PriceName(), "none");
   EXPECT_EQ(here.target.context_tokens, 4096);
   EXPECT_FALSE(here.target.tools);
   EXPECT_TRUE(here.target.images);
@@ -206,10 +215,10 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(here.hedge_after, milliseconds(300));
   EXPECT_EQ(here.continuation, Continuation::kPrompted);
   EXPECT_EQ(here.max_retries, 1);
+  EXPECT_EQ(here.slow_after, milliseconds(14));
   const TargetSettings& there = s.targets[1];
   EXPECT_EQ(there.UpstreamName(), "big");
   EXPECT_EQ(there.PackageName(), "large");
-  EXPECT_EQ(there.PriceName(), "large");
   EXPECT_EQ(there.hedge_after, std::nullopt);
   EXPECT_EQ(there.max_retries, std::nullopt);
   ASSERT_EQ(s.rules.size(), 1u);
@@ -238,6 +247,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   ASSERT_TRUE(c.canary);
   EXPECT_EQ(c.canary->strategy, "s");
   EXPECT_EQ(c.canary->target, "there");
+  EXPECT_EQ(c.canary->baseline, "here");
   const gateway::CanaryOptions& canary = c.canary->options;
   EXPECT_EQ(canary.id, "c");
   EXPECT_THAT(canary.steps, ElementsAre(0.1, 1.0));
@@ -252,18 +262,20 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(canary.failures_in_a_row, 8);
 
   EXPECT_EQ(c.retry.max_retries, 1);
-  EXPECT_EQ(c.retry.base, milliseconds(100));
-  EXPECT_EQ(c.retry.max, milliseconds(200));
   EXPECT_EQ(c.retry.budget_share, 0.2);
+  EXPECT_EQ(c.retry.budget_burst, 5);
+  EXPECT_EQ(c.retry.budget_per_second, 0.5);
   EXPECT_EQ(c.privacy.standard, gateway::Privacy::kRedacted);
   EXPECT_THAT(c.privacy.names, ElementsAre("Ada Lovelace", "李"));
   EXPECT_TRUE(c.privacy.log_egress);
   EXPECT_EQ(c.usage.prices_file, "prices.toml");
   EXPECT_EQ(c.usage.retention_days, 0);
+  EXPECT_EQ(c.usage.reference_model, "gpt-4.1");
   EXPECT_TRUE(c.cascade.enabled);
   EXPECT_EQ(c.cascade.hold_tokens, 32);
   EXPECT_EQ(c.cascade.hold, milliseconds(500));
   EXPECT_EQ(c.cascade.min_mean_logprob, -2);
+  EXPECT_THAT(c.cascade.by_task, ElementsAre(-0.5, -0.6, -0.7, -0.8, -0.9, -1.1, -1.2, -1.3));
 }
 
 // kEverything leaves no field out, so that the tests over it mean every field.
@@ -359,13 +371,12 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
        {"1", "\"\"", "\"no url\"", "\"ftp://a/\"", "\"http://a.example/v1\"",
         "\"https://u:p@a.example/v1\"", "\"https://a.example/v1?x=1\""}},
       {"upstream_model = \"big-1\"", kNoText},
-      {"kind = \"deepseek\"", {"1", "\"\"", "\"deepsea\""}},
+      {"kind = \"deepseek\"", {"1", "\"deepsea\""}},
       {"api_key_env = \"BIG_KEY\"", {"1", "\"not a name\"", "\"sk-1\""}},
-      {"connect_timeout_ms = 1", kNoPositive},
-      {"first_token_timeout_ms = 2", kNoPositive},
-      {"between_tokens_timeout_ms = 3", kNoPositive},
-      {"total_timeout_ms = 4", kNoPositive},
-      {"sampling_extensions = true", kNoBool},
+      {"connect_timeout_ms = 1", kNoTimeout},
+      {"first_token_timeout_ms = 2", kNoTimeout},
+      {"between_tokens_timeout_ms = 3", kNoTimeout},
+      {"total_timeout_ms = 4", kNoTimeout},
       {"name = \"gpt\"", {"1", "\"\"", "\"big\"", "\"a\\nb\""}},
       {"name = \"s\"", {"1", "\"\"", "\"little\"", "\"l2\""}},
       {"mode = \"PREFER_IN_CLOUD\"", {"1", "\"prefer_in_cloud\"", "\"\""}},
@@ -379,7 +390,6 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"model = \"little\"", {"1", "\"\"", "\"s\""}},
       {"aliases = [\"l1\", \"l2\"]", {"1", "\"l1\"", "[1]", "[\"\"]", "[\"s\"]"}},
       {"package = \"hf.co/a/b\"", kNoText},
-      {"price = \"none\"", kNoText},
       {"context_tokens = 4096", {"-1", "\"1\"", "99999999999"}},
       {"tools = false", kNoBool},
       {"images = true", kNoBool},
@@ -391,7 +401,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"hold_ms = 400", kNoTimeout},
       {"hedge_after_ms = 300", kNoPositive},
       {"continuation = \"prompted\"", {"1", "\"maybe\""}},
-      {"max_retries = 1\n\n[[strategy.target]]", {}},
+      {"slow_after_ms = 14", kNoTimeout},
       {"upstream = \"big\"", {"1", "\"bigger\""}},
       {"name = \"r\"", {"1", "\"\""}},
       {"tasks = [\"math_reasoning\", \"translation\"]", {"1", "[\"maths\"]", "\"translation\""}},
@@ -413,6 +423,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"max_recovery_s = 601", {"0", "\"1\""}},
       {"id = \"c\"", {"1", "\"\""}},
       {"strategy = \"s\"", {"1", "\"t\""}},
+      {"baseline = \"here\"", {"1", "\"\"", "\"there\"", "\"nowhere\""}},
       {"steps = [0.1, 1]", {"1", "[]", "[0.5, 0.1]", "[2]", "[\"1\"]"}},
       {"min_step_time_s = 1", kNoWholeSeconds},
       {"bake_time_s = 2", kNoWholeSeconds},
@@ -423,18 +434,20 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"min_samples = [10, 20, 30]", {"1", "[1, 2]", "[0, 1, 2]", "[1.5, 1, 2]"}},
       {"min_error_samples = 40", kNoCount},
       {"failures_in_a_row = 8", kNoCount},
-      {"base_ms = 100", {"0", "1.5", "\"1\"", "201"}},
-      {"max_ms = 200", kNoPositive},
+      {"budget_burst = 5", {"-1", "\"1\"", "1e7"}},
+      {"budget_per_second = 0.5", {"-1", "\"1\"", "1e7"}},
       {"budget_share = 0.2", kNoShare},
       {"default = \"redacted\"", {"1", "\"secret\""}},
       {"names = [\"Ada Lovelace\", \"李\"]", {"1", "[1]", "[\"\"]", "\"Ada\""}},
       {"log_egress = true", kNoBool},
       {"prices_file = \"prices.toml\"", kNoText},
       {"retention_days = 0", {"-1", "1.5", "\"1\"", "99999"}},
+      {"reference_model = \"gpt-4.1\"", {"1", "\"\""}},
       {"enabled = true", kNoBool},
       {"hold_tokens = 32", {"0", "1025", "\"1\""}},
       {"hold_ms = 500", kNoPositive},
       {"min_mean_logprob = -2", {"1", "-101", "\"1\""}},
+      {"math_reasoning = -0.5", {"1", "-101", "\"1\""}},
   };
   for (const Row& row : rows) {
     const size_t at = kEverything.find(row.field);
@@ -450,8 +463,8 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       const std::string here = "t.toml:" + std::to_string(line) + ":";
       EXPECT_NE(error, "valid") << name << " = " << wrong;
       if (!error.starts_with(here)) {
-        EXPECT_TRUE(name == "id" || name == "name" || name == "tier" || name == "max_ms" ||
-                    name == "aliases" || name == "steps" || name == "max_recovery_s")
+        EXPECT_TRUE(name == "id" || name == "name" || name == "tier" || name == "aliases" ||
+                    name == "steps" || name == "max_recovery_s")
             << name << " = " << wrong << ": " << error;
       } else {
         EXPECT_THAT(error, HasSubstr(std::string(name))) << wrong;

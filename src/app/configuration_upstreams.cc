@@ -92,16 +92,20 @@ std::string DescribeUpstreamKey(const UpstreamSettings& upstream,
 Result<std::vector<ResolvedUpstream>> ResolveUpstreams(const Configuration& configuration) {
   std::vector<ResolvedUpstream> resolved;
   for (const UpstreamSettings& upstream : configuration.upstreams) {
+    std::optional<gateway::upstream::UpstreamKind> kind;
+    if (!upstream.kind.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(kind, gateway::upstream::ParseUpstreamKind(upstream.kind));
+    }
     auto key = FindUpstreamKey(upstream, configuration.directory);
     if (!key) return Wrap(std::move(key).error(), "upstream " + upstream.model);
     resolved.push_back({.options = {.model = upstream.model,
                                     .upstream_model = upstream.upstream_model,
                                     .base_url = upstream.base_url,
                                     .api_key = std::move(key->text),
-                                    .sampling_extensions = upstream.sampling_extensions,
+                                    .kind = kind,
                                     .connect_timeout = upstream.connect_timeout,
-                                    .first_byte_timeout = upstream.first_token_timeout,
-                                    .idle_timeout = upstream.between_tokens_timeout,
+                                    .first_token_timeout = upstream.first_token_timeout,
+                                    .between_tokens_timeout = upstream.between_tokens_timeout,
                                     .total_timeout = upstream.total_timeout},
                         .disabled_reason = std::move(key->missing)});
   }
