@@ -94,7 +94,9 @@ Status Serve(const ServeOptions& options,
 
   TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(options.data_dir));
   auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = options.engine});
-  TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({}));
+  // One set for both ends: a piece of an answer comes and goes on one thread.
+  TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(options.io_threads));
+  TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));
   TANDEM_ASSIGN_OR_RETURN(
       const auto models,
       ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock, options.models));
@@ -107,7 +109,7 @@ Status Serve(const ServeOptions& options,
       net::HttpServer::Start(
           {.host = options.listen.host,
            .port = options.listen.port,
-           .io_threads = options.io_threads,
+           .io = io,
            .render_error = gateway::RenderHttpError},
           [&](net::HttpRequest request, std::shared_ptr<net::HttpResponse> response) {
             gateway.Handle(std::move(request), std::move(response));

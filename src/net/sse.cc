@@ -9,6 +9,13 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
+// Where the first line of `bytes` ends; npos: not in them. Two searches for one character each are
+// many times faster than one for either.
+size_t FindLineEnd(std::string_view bytes) {
+  const size_t newline = bytes.find('\n');
+  return std::min(bytes.substr(0, newline).find('\r'), newline);
+}
+
 // Calls for each line of `text`, whatever ends it; "" is one empty line.
 template <typename Callback>
 void ForEachLine(std::string_view text, Callback callback) {
@@ -62,7 +69,7 @@ Status SseParser::Push(std::string_view bytes) {
       bytes.remove_prefix(1);
       continue;
     }
-    const size_t end = bytes.find_first_of("\r\n");
+    const size_t end = FindLineEnd(bytes);
     if (event_bytes_ + line_.size() + std::min(end, bytes.size()) > max_event_bytes_) {
       return too_large();
     }

@@ -1,5 +1,6 @@
 #include "gateway/upstream/completion_reader.h"
 
+#include <array>
 #include <utility>
 
 #include <fmt/format.h>
@@ -110,15 +111,26 @@ void CompletionReader::OnData(std::string_view data) {
     return;
   }
   any_chunk_ = true;
-  OnObject(data);
+  const ChunkScanner::Plain* plain = scanner_.Scan(data);
+  if (plain == nullptr) return OnObject(data);
+  if (plain->thought) ++n_pieces_;
+  if (plain->content.empty()) return;
+  ++n_pieces_;
+  (*sink_)(TextDelta{.text = std::string(plain->content), .logprobs = {}});
 }
 
 void CompletionReader::OnObject(std::string_view text) {
-  boost::system::error_code error;
+  // A chunk is small, and there are many: its tree lies on the stack.
+  std::array<unsigned char, 4096> tree;
+  std::array<unsigned char, 1024> stack;
+  json::monotonic_resource arena(tree.data(), tree.size());
   json::parse_options options;
   options.max_depth = 32;
-  const json::value value = json::parse(text, error, {}, options);
-  const json::object* object = error ? nullptr : value.if_object();
+  json::parser parser(&arena, options, stack.data(), stack.size());
+  boost::system::error_code error;
+  parser.write(text, error);
+  const json::value value = error ? json::value(&arena) : parser.release();
+  const json::object* object = value.if_object();
   if (object == nullptr) {
     return Fail(FailureCode::kUnavailable, "the upstream sent something that is not a JSON object");
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gateway/provider/provider.h"
+#include "gateway/upstream/chunk_scanner.h"
 #include "net/sse.h"
 
 namespace tandem::gateway::upstream {
@@ -56,6 +57,7 @@ class CompletionReader {
   const Form form_;
   EventSink* const sink_;  // not owned
   net::SseParser parser_;
+  ChunkScanner scanner_;
   std::string whole_;  // kWhole: the body so far
   std::map<int64_t, PartialCall> calls_;
   std::optional<FinishReason> finish_reason_;

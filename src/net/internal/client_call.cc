@@ -516,6 +516,10 @@ void ClientCall::OnReadable() {
           progressed_ = true;
           deadline_ = After(request_.idle_timeout);
         }
+        // A stream that comes piece by piece: asking once more would cost a system call for each.
+        if (n < scratch.size() && !connection->transport->HoldsMore() && !paused_) {
+          return connection->WaitReadable();
+        }
         break;
       case IoState::kWantRead:
         return connection->WaitReadable();

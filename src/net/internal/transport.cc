@@ -43,6 +43,8 @@ class PlainTransport final : public Transport {
     return IoState::kFailed;
   }
 
+  bool HoldsMore() const override { return false; }
+
   IoState Write(std::string_view bytes, size_t* n_written) override {
     const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n >= 0) {
@@ -126,6 +128,9 @@ class TlsTransport final : public Transport {
     ERR_clear_error();
     return StateOf(SSL_read_ex(ssl_, into.data(), into.size(), n_read));
   }
+
+  // A record gives at most its own bytes, and the next one may be here in part.
+  bool HoldsMore() const override { return true; }
 
   IoState Write(std::string_view bytes, size_t* n_written) override {
     ERR_clear_error();

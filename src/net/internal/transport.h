@@ -28,6 +28,9 @@ class Transport {
   // TLS: to be called until kOk, before anything else.
   virtual IoState Handshake() = 0;
   virtual IoState Read(std::span<char> into, size_t* n_read) = 0;
+  // After a Read that gave fewer bytes than there was room for: whether another may give more
+  // without the socket becoming readable again.
+  virtual bool HoldsMore() const = 0;
   // May write less than all of `bytes`.
   virtual IoState Write(std::string_view bytes, size_t* n_written) = 0;
   const Error& error() const { return error_; }
