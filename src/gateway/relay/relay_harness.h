@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -78,6 +79,11 @@ class TestObserver final : public Observer {
     EXPECT_FALSE(done);
     EXPECT_EQ(n_running, 0);
     done = report;
+    changed_.notify_all();
+  }
+  void WaitUntilDone() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return done.has_value(); });
   }
 
   std::map<size_t, bool> closed;  // candidates whose breaker is open
@@ -89,6 +95,7 @@ class TestObserver final : public Observer {
 
  private:
   std::mutex mutex_;
+  std::condition_variable changed_;
 };
 
 // One answer over fake providers "p0", "p1", ...

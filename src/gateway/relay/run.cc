@@ -303,9 +303,13 @@ void Run::Settle(const CallPtr& call, AttemptOutcome outcome) {
   dues_changed_ = true;
   if (!call->ended) {
     call->attempt.ended_ms = Since(Now());
-    if (call->generation != nullptr) call->generation->Cancel();
+    Stop(*call);
   }
   ReportEnd(call);
+}
+
+void Run::Stop(Call& call) {
+  if (call.generation != nullptr && !std::exchange(call.stopped, true)) call.generation->Cancel();
 }
 
 void Run::SettleOthers(const Call* except) {
@@ -349,7 +353,8 @@ bool Run::Holds(const Call& call, SteadyTime now) const {
   return candidate.hold.count() <= 0 || now < *call.first_text + candidate.hold;
 }
 
-void Run::Choose(const CallPtr& call) {
+// By value: `call` may be named by leader_ or calls_, which change on the way.
+void Run::Choose(CallPtr call) {
   active_ = call;
   dues_changed_ = true;
   const std::vector<TextDelta> pieces = std::move(call->buffer);
@@ -481,7 +486,7 @@ void Run::HandOff(const CallPtr& call, const Failure& failure) {
   // JSON and calls know where a space belongs.
   if (!held.empty() && !text_.Grammar()) separator_ = LeadingSpaces(held);
   call->attempt.text_end = text_.shown();
-  if (!call->ended && call->generation != nullptr) call->generation->Cancel();
+  Stop(*call);
   active_ = nullptr;
 
   const Options& options = plan_->options;

@@ -50,6 +50,7 @@ class Run : public std::enable_shared_from_this<Run> {
     std::optional<Finished> finished;  // before it was chosen
     std::optional<OverlapFilter> overlap;
     bool hedged = false;    // another one was started because this one is late
+    bool stopped = false;   // it was cancelled
     bool settled = false;   // the answer is done with it; attempt.outcome is final
     bool ended = false;     // its terminal event came
     bool reported = false;  // to the observer
@@ -86,13 +87,14 @@ class Run : public std::enable_shared_from_this<Run> {
   void StartDueRetries(SteadyTime now);
   void CheckTimeouts(SteadyTime now);
   void Settle(const CallPtr& call, AttemptOutcome outcome);
+  static void Stop(Call& call);
   void SettleOthers(const Call* except);
   void ReportEnd(const CallPtr& call);
 
   // The answer.
   void Consider();
   bool Holds(const Call& call, SteadyTime now) const;
-  void Choose(const CallPtr& call);
+  void Choose(CallPtr call);
   void Feed(const CallPtr& call, TextDelta piece);
   void FinishWith(const CallPtr& call, const Finished& finished);
   void Show(std::optional<TextDelta> piece);
