@@ -58,6 +58,7 @@ void AddRunCommand(CLI::App* app, Action* action);
 void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);
+void AddUsageCommand(CLI::App* app, Action* action);
 void AddServeCommand(CLI::App* app, Action* action);
 void AddConfigCommand(CLI::App* app, Action* action);  // check, show
 

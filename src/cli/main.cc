@@ -50,6 +50,7 @@ int Main(int argc, char** argv) {
   AddModelCommands(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
+  AddUsageCommand(&app, &action);
   AddTokenizeCommand(&app, &action);
   AddLogitsCommand(&app, &action);
   try {
