@@ -59,6 +59,7 @@ void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);
 void AddUsageCommand(CLI::App* app, Action* action);
+void AddReceiptCommand(CLI::App* app, Action* action);  // verify, key
 void AddServeCommand(CLI::App* app, Action* action);
 void AddConfigCommand(CLI::App* app, Action* action);  // check, show
 

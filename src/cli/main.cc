@@ -51,6 +51,7 @@ int Main(int argc, char** argv) {
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);
+  AddReceiptCommand(&app, &action);
   AddTokenizeCommand(&app, &action);
   AddLogitsCommand(&app, &action);
   try {

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -217,6 +218,26 @@ TEST_F(ConversationsTest, PinsGoBeforeMarksWhenThereAreTooMany) {
   }
   EXPECT_FALSE(Stays({}, "mark-0"));
   EXPECT_TRUE(Stays({}, "mark-89"));
+}
+
+TEST_F(ConversationsTest, ThreadsMayAskAndRememberAtOnce) {
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([this, t] {
+        for (int i = 0; i < 30; ++i) {
+          const auto mine = Of({User("x")}, "conv-" + std::to_string(t) + "-" + std::to_string(i));
+          const Privacy privacy = i % 2 == 0 ? Privacy::kOnDevice : Privacy::kAny;
+          EXPECT_TRUE(conversations_->Remember(mine, {privacy, "target"}));
+          EXPECT_EQ(conversations_->Find(mine), (ConversationState{privacy, "target"}));
+          conversations_->Find(Of({}, "conv-0-0"));
+        }
+      });
+    }
+  }
+  Open();
+  EXPECT_EQ(conversations_->size(), 120u);
+  EXPECT_TRUE(Stays({}, "conv-3-28"));
 }
 
 TEST_F(ConversationsTest, ADamagedStoreIsRefused) {

@@ -12,10 +12,25 @@ namespace {
 constexpr char kDrop = '\0';
 constexpr char kKeep = '\x01';
 
-// First bytes of the sequences that FoldOne changes.
-constexpr bool MayFold(unsigned char lead) {
-  return lead == 0xC2 || lead == 0xD9 || lead == 0xDB || lead == 0xE0 || lead == 0xE2 ||
-         lead == 0xE3 || lead == 0xEF;
+// Whether FoldOne may change the sequence that begins with these two bytes.
+constexpr bool MayFold(unsigned char lead, unsigned char second) {
+  switch (lead) {
+    case 0xC2:
+      return second == 0xA0 || second == 0xAD;
+    case 0xD9:
+    case 0xDB:
+      return true;
+    case 0xE0:
+      return second == 0xA5 || second == 0xA7 || second == 0xB9 || second == 0xBB;
+    case 0xE2:
+      return second == 0x80 || second == 0x81 || second == 0x88;
+    case 0xE3:
+      return second == 0x80;
+    case 0xEF:
+      return second >= 0xB9;
+    default:
+      return false;
+  }
 }
 
 // The ASCII character that stands for `c`, kDrop or kKeep.
@@ -45,8 +60,9 @@ FoldedText::FoldedText(std::string_view original) : original_(original) {
     buffer_.append(original_, copied, end - copied);
     for (size_t i = copied; i < end; ++i) offsets_.push_back(static_cast<uint32_t>(i));
   };
-  for (size_t i = 0; i < original_.size();) {
-    if (!MayFold(static_cast<unsigned char>(original_[i]))) {
+  for (size_t i = 0; i + 1 < original_.size();) {
+    const auto lead = static_cast<unsigned char>(original_[i]);
+    if (lead < 0x80 || !MayFold(lead, static_cast<unsigned char>(original_[i + 1]))) {
       ++i;
       continue;
     }

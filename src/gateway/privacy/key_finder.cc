@@ -13,6 +13,7 @@ namespace {
 using ascii::IsAlnum;
 using ascii::IsDigit;
 using ascii::IsHex;
+using ascii::IsKeyByte;
 using ascii::IsLower;
 using ascii::IsUpper;
 
@@ -43,21 +44,18 @@ constexpr IssuerPrefix kIssuers[] = {
 };
 
 // Words that say that what follows is secret, in the seven languages and in source code.
-constexpr std::string_view kKeyWords[] = {
+constexpr std::string_view kKeyWordList[] = {
     "key",      "keys",          "apikey", "token",      "tokens",     "secret",      "secrets",
     "password", "passwd",        "pwd",    "passphrase", "credential", "credentials", "bearer",
     "auth",     "authorization", "clave",  "contraseña", "schlüssel",  "schluessel",  "passwort",
     "kennwort", "kunci",         "sandi",  "khóa",       "mật khẩu",   "รหัส",         "คีย์",
     "โทเค",     "密钥",          "密鑰",   "密碼",       "密码",       "令牌",        "口令"};
+constexpr ascii::WordSet kKeyWords(kKeyWordList);
 
 constexpr size_t kContextBytes = 40;  // how far such a word may stand before the run
 constexpr size_t kMinRandomBytes = 16;
 constexpr std::string_view kPemBegin = "-----BEGIN ";
 constexpr std::string_view kPemEnd = "-----END ";
-
-constexpr bool IsKeyByte(char c) {
-  return IsAlnum(c) || c == '_' || c == '-' || c == '+' || c == '/' || c == '=' || c == '.';
-}
 
 // Shannon's entropy of the bytes, in bits each.
 double EntropyBits(std::string_view text) {
@@ -172,7 +170,7 @@ size_t PemEnd(std::string_view text, size_t begin, size_t* no_end_from) {
 
 bool BehindKeyWord(std::string_view text, size_t begin) {
   const size_t from = begin > kContextBytes ? begin - kContextBytes : 0;
-  return ascii::HasWord(text.substr(from, begin - from), kKeyWords);
+  return kKeyWords.IsIn(text.substr(from, begin - from));
 }
 
 void FindPemKeys(std::string_view text, std::vector<SecretSpan>* found) {

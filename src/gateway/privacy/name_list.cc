@@ -68,9 +68,13 @@ NameList::NameList(std::span<const std::string> names) {
     ends_[node] = true;
     const auto first = static_cast<unsigned char>(folded.front());
     starts_[first] = true;
+    starts_[static_cast<unsigned char>(name.front())] = true;
     if (first >= 'a' && first <= 'z') starts_[first - 32] = true;
-    // Anything outside ASCII may fold to any letter, an accented one to a plain one.
-    for (size_t lead = 0xC2; lead < starts_.size(); ++lead) starts_[lead] = true;
+    // An accented letter folds to a plain one, and so does a full-width or ligature; Han, Thai and
+    // the like stay what they are, and a Hangul syllable falls apart into letters (U+11xx).
+    for (size_t lead = 0xC2; lead <= 0xDF; ++lead) starts_[lead] = true;
+    for (const size_t lead : {0xE1, 0xE2, 0xEF, 0xF0}) starts_[lead] = true;
+    for (size_t lead = 0xEA; lead <= 0xED && first == 0xE1; ++lead) starts_[lead] = true;
   }
 }
 

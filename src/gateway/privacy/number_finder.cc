@@ -18,19 +18,22 @@ using ascii::IsDigit;
 using ascii::IsHex;
 
 // Words right before a number that say what it is.
-constexpr std::string_view kPhoneWords[] = {
+constexpr std::string_view kPhoneWordList[] = {
     "phone",     "telephone", "tel",      "mobile", "cell",  "fax",     "whatsapp",   "call",
     "telefon",   "telefono",  "teléfono", "móvil",  "movil", "celular", "handy",      "mobil",
     "rufnummer", "telp",      "telepon",  "ponsel", "hp",    "sđt",     "điện thoại", "di động",
     "โทร",       "เบอร์",      "มือถือ",     "电话",   "電話",  "手机",    "手機"};
-constexpr std::string_view kVersionWords[] = {"version",   "versions", "ver",     "release",
-                                              "build",     "firmware", "versión", "versi",
-                                              "phiên bản", "เวอร์ชัน",   "版本",    "driver"};
-constexpr std::string_view kReferenceWords[] = {
+constexpr ascii::WordSet kPhoneWords(kPhoneWordList);
+constexpr std::string_view kVersionWordList[] = {"version",   "versions", "ver",     "release",
+                                                 "build",     "firmware", "versión", "versi",
+                                                 "phiên bản", "เวอร์ชัน",   "版本",    "driver"};
+constexpr ascii::WordSet kVersionWords(kVersionWordList);
+constexpr std::string_view kReferenceWordList[] = {
     "order",           "invoice", "ticket", "case",    "ref",        "reference",     "tracking",
     "serial",          "sku",     "pedido", "factura", "bestellung", "bestellnummer", "rechnung",
     "rechnungsnummer", "pesanan", "faktur", "resi",    "đơn hàng",   "hóa đơn",       "mã đơn",
     "คำสั่งซื้อ",          "ออเดอร์",  "订单",   "訂單",    "发票"};
+constexpr ascii::WordSet kReferenceWords(kReferenceWordList);
 constexpr std::string_view kCurrencies[] = {"$",  "€",   "£",   "¥",   "₫",  "฿",   "元",
                                             "円", "บาท", "usd", "eur", "rp", "idr", "vnd",
                                             "đ",  "thb", "cny", "rmb", "%"};
@@ -135,19 +138,19 @@ bool IsDate(const Region& region, size_t from) {
 }
 
 // One of `words` within the `n_bytes` before `at`.
-template <typename Words>
-bool WordBefore(std::string_view text, size_t at, const Words& words, size_t n_bytes) {
+bool WordBefore(std::string_view text, size_t at, const ascii::WordSet& words, size_t n_bytes) {
   const size_t from = at > n_bytes ? at - n_bytes : 0;
-  return ascii::HasWord(text.substr(from, at - from), words);
+  return words.IsIn(text.substr(from, at - from));
 }
 
 // "order no. 0912345678", "订单 13800138000": a word for some other kind of number, and hardly
 // anything between the two.
 bool IsReference(std::string_view text, size_t begin) {
   constexpr size_t kGapBytes = 8;
-  return std::ranges::any_of(kReferenceWords, [&](std::string_view word) {
-    return WordBefore(text, begin, std::array{word}, word.size() + kGapBytes);
-  });
+  constexpr size_t kLongestWordBytes = 32;
+  const size_t n_bytes = kLongestWordBytes + kGapBytes;
+  const size_t from = begin > n_bytes ? begin - n_bytes : 0;
+  return kReferenceWords.IsIn(text.substr(from, begin - from), kGapBytes);
 }
 
 // An amount of money or a share: "612 345 678 €", "Rp 081 234 567".
@@ -309,10 +312,10 @@ size_t PhoneGroups(std::string_view text, const Region& region, size_t from, siz
     const size_t end = region[from + n - 1].end;
     if (!NextToCurrency(text, PhoneBegin(text, begin), end) && !IsReference(text, begin)) return n;
   }
-  if (IsDate(region, from) || !WordBefore(text, begin, kPhoneWords, kContextBytes)) return 0;
+  if (IsDate(region, from)) return 0;
   n = TakeGroups(region, from, 6, 15);
-  *by_context = n > 0;
-  return n;
+  *by_context = n > 0 && WordBefore(text, begin, kPhoneWords, kContextBytes);
+  return *by_context ? n : 0;
 }
 
 void FindInRegion(std::string_view text, const Region& region, std::vector<SecretSpan>* found) {

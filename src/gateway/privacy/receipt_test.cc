@@ -1,7 +1,9 @@
 #include "gateway/privacy/receipt.h"
 
 #include <filesystem>
+#include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -151,6 +153,32 @@ TEST_F(ReceiptTest, ReceiptsOfANodeAreAChainThatGoesOnAfterARestart) {
     EXPECT_EQ(verified->sequence, i + 1);
     EXPECT_EQ(verified->previous, previous);
     previous = ReceiptDigest(receipts[i]);
+  }
+}
+
+TEST_F(ReceiptTest, ThreadsThatSignAtOnceMakeOneChain) {
+  const auto signer = Open();
+  std::vector<std::string> receipts[3];
+  {
+    std::vector<std::jthread> threads;
+    for (auto& own : receipts) {
+      threads.emplace_back([&signer, &own] {
+        for (int i = 0; i < 20; ++i) own.push_back(signer->Sign(Facts()));
+      });
+    }
+  }
+  std::map<uint64_t, std::string> by_sequence;
+  for (const auto& own : receipts) {
+    for (const std::string& receipt : own) {
+      by_sequence[VerifyReceipt(receipt, signer->public_key())->sequence] = receipt;
+    }
+  }
+  ASSERT_EQ(by_sequence.size(), 60u);
+  EXPECT_EQ(by_sequence.rbegin()->first, 60u);
+  std::string previous;
+  for (const auto& [sequence, receipt] : by_sequence) {
+    EXPECT_EQ(VerifyReceipt(receipt, signer->public_key())->previous, previous);
+    previous = ReceiptDigest(receipt);
   }
 }
 
