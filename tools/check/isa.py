@@ -34,7 +34,7 @@ def main():
             if kind in "WVvwu":
                 print(f"{file.name}: weak symbol {name}: the linker may use it on other machines")
                 problems += 1
-            elif kind in "TDRB" and isa not in name.lower():
+            elif kind in "TDRB" and isa.replace("_", "") not in name.lower().replace("_", ""):
                 print(f"{file.name}: symbol {name} does not carry '{isa}' in its name")
                 problems += 1
     print(f"isa: {len(objects)} objects checked")

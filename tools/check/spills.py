@@ -74,8 +74,10 @@ def main():
             if not loops:
                 print(f"{file.name}: {hot.group(0)[:-1]} has no loop: inlined or renamed?")
                 problems += 1
-            for address, opcode, operands in found:
-                print(f"{file.name}: {hot.group(0)[:-1]} spills at {address:x}: {opcode} {operands}")
+            if found:
+                address, opcode, operands = found[0]
+                print(f"{file.name}: {hot.group(0)[:-1]} spills {len(found)} times, first at "
+                      f"{address:x}: {opcode} {operands}")
             problems += len(found)
     # Fewer would mean that the pattern has lost the kernels, not that they are clean.
     if checked < 24:

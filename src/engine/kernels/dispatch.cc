@@ -7,19 +7,41 @@
 namespace tandem::kernels {
 namespace {
 
+struct IsaInfo {
+  Isa isa;
+  std::string_view name;
+  std::string_view needs;  // for messages
+};
+
+constexpr IsaInfo kFastestFirst[] = {
+    {Isa::kAvx512Vnni, "avx512vnni", "avx512f, avx512bw, avx512vl and avx512vnni"},
+    {Isa::kAvx2, "avx2", "avx2, fma and f16c"},
+    {Isa::kNeonI8mm, "neon_i8mm", "i8mm and dotprod"},
+    {Isa::kNeonDotprod, "neon_dotprod", "dotprod"},
+    {Isa::kScalar, "scalar", "nothing"},
+};
+
+// A set with the tile kernels of another. What computes in floats has no faster form in it yet.
+[[maybe_unused]] KernelSet WithTiles(const KernelSet& base, Isa isa, const TileSet& tiles) {
+  KernelSet set = base;
+  set.isa = isa;
+  set.tiles = &tiles;
+  return set;
+}
+
 // Null where this build does not have the set.
 const KernelSet* FindSet(Isa isa) {
-  switch (isa) {
-    case Isa::kScalar:
-      return &ScalarKernels();
-    case Isa::kAvx2:
-#if defined(TANDEM_KERNELS_AVX2)
-      return &Avx2Kernels();
-#else
-      return nullptr;
+#if defined(TANDEM_KERNELS_X86)
+  static const KernelSet avx512vnni = WithTiles(Avx2Kernels(), Isa::kAvx512Vnni, kTilesAvx512Vnni);
+  if (isa == Isa::kAvx512Vnni) return &avx512vnni;
+  if (isa == Isa::kAvx2) return &Avx2Kernels();
+#elif defined(TANDEM_KERNELS_NEON)
+  static const KernelSet dotprod = WithTiles(ScalarKernels(), Isa::kNeonDotprod, kTilesNeonDotprod);
+  static const KernelSet i8mm = WithTiles(ScalarKernels(), Isa::kNeonI8mm, kTilesNeonI8mm);
+  if (isa == Isa::kNeonDotprod) return &dotprod;
+  if (isa == Isa::kNeonI8mm) return &i8mm;
 #endif
-  }
-  return nullptr;
+  return isa == Isa::kScalar ? &ScalarKernels() : nullptr;
 }
 
 bool CpuHas(Isa isa, const os::CpuFeatures& cpu) {
@@ -28,11 +50,16 @@ bool CpuHas(Isa isa, const os::CpuFeatures& cpu) {
       return true;
     case Isa::kAvx2:
       return cpu.avx2 && cpu.fma && cpu.f16c;
+    case Isa::kAvx512Vnni:
+      return CpuHas(Isa::kAvx2, cpu) && cpu.avx512f && cpu.avx512bw && cpu.avx512vl &&
+             cpu.avx512vnni;
+    case Isa::kNeonDotprod:
+      return cpu.neon_dotprod;
+    case Isa::kNeonI8mm:
+      return cpu.neon_dotprod && cpu.neon_i8mm;
   }
   return false;
 }
-
-constexpr Isa kFastestFirst[] = {Isa::kAvx2, Isa::kScalar};
 
 Result<const KernelSet*> Decide() {
   const std::string forced = os::GetEnv("TANDEM_ISA").value_or("");
@@ -46,34 +73,40 @@ Result<const KernelSet*> Decide() {
 }  // namespace
 
 std::string_view IsaName(Isa isa) {
-  switch (isa) {
-    case Isa::kScalar:
-      return "scalar";
-    case Isa::kAvx2:
-      return "avx2";
+  for (const IsaInfo& info : kFastestFirst) {
+    if (info.isa == isa) return info.name;
   }
   return "unknown";
 }
 
 Result<const KernelSet*> Select(std::string_view forced, const os::CpuFeatures& cpu) {
-  for (const Isa isa : kFastestFirst) {
-    if (!forced.empty() && forced != IsaName(isa)) continue;
-    const KernelSet* set = FindSet(isa);
-    if (set != nullptr && CpuHas(isa, cpu)) return set;
+  for (const IsaInfo& info : kFastestFirst) {
+    if (!forced.empty() && forced != info.name) continue;
+    const KernelSet* set = FindSet(info.isa);
+    if (set != nullptr && CpuHas(info.isa, cpu)) return set;
     if (forced.empty()) continue;
-    return Err(ErrorCode::kUnsupported, "TANDEM_ISA={}: {}; unset it to let Tandem choose", forced,
-               set == nullptr ? "this build does not contain these kernels"
-                              : "this CPU lacks the instructions (avx2, fma and f16c are needed)");
+    if (set == nullptr) {
+      return Err(ErrorCode::kUnsupported,
+                 "TANDEM_ISA={}: this build does not contain these kernels; unset it to let Tandem "
+                 "choose",
+                 forced);
+    }
+    return Err(ErrorCode::kUnsupported,
+               "TANDEM_ISA={}: this CPU lacks the instructions ({} are needed); unset it to let "
+               "Tandem choose",
+               forced, info.needs);
   }
-  return Err(ErrorCode::kInvalidArgument, "TANDEM_ISA={}: unknown; use scalar or avx2, or unset it",
+  return Err(ErrorCode::kInvalidArgument,
+             "TANDEM_ISA={}: unknown; use scalar, avx2, avx512vnni, neon_dotprod or neon_i8mm, or "
+             "unset it",
              forced);
 }
 
 std::vector<const KernelSet*> UsableSets(const os::CpuFeatures& cpu) {
   std::vector<const KernelSet*> sets;
-  for (const Isa isa : kFastestFirst) {
-    const KernelSet* set = FindSet(isa);
-    if (set != nullptr && CpuHas(isa, cpu)) sets.push_back(set);
+  for (const IsaInfo& info : kFastestFirst) {
+    const KernelSet* set = FindSet(info.isa);
+    if (set != nullptr && CpuHas(info.isa, cpu)) sets.push_back(set);
   }
   return sets;
 }

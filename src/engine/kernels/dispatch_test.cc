@@ -25,7 +25,7 @@ TEST(SelectTest, UnknownNameIsAnErrorThatListsTheKnown) {
   ASSERT_FALSE(set);
   EXPECT_EQ(set.error().code, ErrorCode::kInvalidArgument);
   EXPECT_THAT(set.error().message, HasSubstr("TANDEM_ISA=sse9"));
-  EXPECT_THAT(set.error().message, HasSubstr("scalar or avx2"));
+  EXPECT_THAT(set.error().message, HasSubstr("scalar, avx2, avx512vnni"));
 }
 
 TEST(SelectTest, ForcedScalarWinsOverWhatTheCpuHas) {
@@ -48,12 +48,55 @@ TEST(SelectTest, ForcedSetThatTheCpuLacksIsAnError) {
   }
 }
 
-#if defined(TANDEM_KERNELS_AVX2)
+constexpr os::CpuFeatures kIceLake = {.avx2 = true,
+                                      .fma = true,
+                                      .f16c = true,
+                                      .avx512f = true,
+                                      .avx512bw = true,
+                                      .avx512vl = true,
+                                      .avx512vnni = true};
+constexpr os::CpuFeatures kNeoverse = {.neon_dotprod = true, .neon_i8mm = true};
+
+#if defined(TANDEM_KERNELS_X86)
 TEST(SelectTest, FastestSetThatTheCpuHasIsChosen) {
   const auto set = Select("", kHaswell);
   ASSERT_TRUE(set);
   EXPECT_EQ((*set)->isa, Isa::kAvx2);
   EXPECT_EQ(IsaName((*set)->isa), "avx2");
+}
+
+TEST(SelectTest, Avx512NeedsAllFourExtensionsAndThoseOfAvx2) {
+  ASSERT_TRUE(Select("", kIceLake));
+  EXPECT_EQ((*Select("", kIceLake))->isa, Isa::kAvx512Vnni);
+  EXPECT_EQ(UsableSets(kIceLake).size(), 3U);
+  constexpr bool os::CpuFeatures::* kNeeded[] = {
+      &os::CpuFeatures::avx2,      &os::CpuFeatures::fma,      &os::CpuFeatures::f16c,
+      &os::CpuFeatures::avx512f,   &os::CpuFeatures::avx512bw, &os::CpuFeatures::avx512vl,
+      &os::CpuFeatures::avx512vnni};
+  for (const auto feature : kNeeded) {
+    os::CpuFeatures cpu = kIceLake;
+    cpu.*feature = false;
+    const auto set = Select("avx512vnni", cpu);
+    ASSERT_FALSE(set);
+    EXPECT_EQ(set.error().code, ErrorCode::kUnsupported);
+    EXPECT_THAT(set.error().message, HasSubstr("avx512vnni are needed"));
+  }
+}
+
+TEST(SelectTest, SetOfAnotherArchitectureIsNotInThisBuild) {
+  const auto set = Select("neon_dotprod", kNeoverse);
+  ASSERT_FALSE(set);
+  EXPECT_EQ(set.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(set.error().message, HasSubstr("this build does not contain"));
+}
+#elif defined(TANDEM_KERNELS_NEON)
+TEST(SelectTest, NeonSetsAreChosenByDotprodAndI8mm) {
+  ASSERT_TRUE(Select("", kNeoverse));
+  EXPECT_EQ((*Select("", kNeoverse))->isa, Isa::kNeonI8mm);
+  EXPECT_EQ((*Select("neon_dotprod", kNeoverse))->isa, Isa::kNeonDotprod);
+  EXPECT_EQ((*Select("", {.neon_dotprod = true}))->isa, Isa::kNeonDotprod);
+  EXPECT_EQ((*Select("", {.neon_i8mm = true}))->isa, Isa::kScalar);
+  EXPECT_FALSE(Select("avx512vnni", kIceLake));
 }
 #endif
 

@@ -10,7 +10,7 @@
 
 namespace tandem::kernels {
 
-enum class Isa { kScalar, kAvx2 };
+enum class Isa { kScalar, kAvx2, kAvx512Vnni, kNeonDotprod, kNeonI8mm };
 
 // Block sizes that TileKernels::gemv has code for.
 inline constexpr int kGemvTokens[] = {1, 2, 3, 4, 6, 8};
@@ -74,8 +74,12 @@ struct TileSet {
 };
 
 extern const TileSet kTilesScalar;
-#if defined(TANDEM_KERNELS_AVX2)
+#if defined(TANDEM_KERNELS_X86)
 extern const TileSet kTilesAvx2;
+extern const TileSet kTilesAvx512Vnni;
+#elif defined(TANDEM_KERNELS_NEON)
+extern const TileSet kTilesNeonDotprod;
+extern const TileSet kTilesNeonI8mm;
 #endif
 
 // Attention kernels of one cache element type.
@@ -115,7 +119,7 @@ struct KernelSet {
 };
 
 const KernelSet& ScalarKernels();
-#if defined(TANDEM_KERNELS_AVX2)
+#if defined(TANDEM_KERNELS_X86)
 const KernelSet& Avx2Kernels();
 #endif
 

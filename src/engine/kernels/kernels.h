@@ -22,7 +22,7 @@
 
 namespace tandem::kernels {
 
-// "scalar", "avx2".
+// "scalar", "avx2", "avx512vnni", "neon_dotprod", "neon_i8mm".
 std::string_view IsaName(Isa isa);
 
 // Chooses the fastest set that the CPU has, or the one that `forced` names ("" leaves the choice).

@@ -8,8 +8,6 @@
 namespace tandem::kernels {
 namespace {
 
-TANDEM_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
-
 // *sum += all lanes; *offset = -8 x the sums of the lanes of codes 0 and 1 of a chunk, and of 2 and
 // 3.
 TANDEM_INLINE void AddOffset(__m256i lanes, int32_t* sum, int32_t* offset) {

@@ -15,8 +15,6 @@
 #include "engine/kernels/kernel_set.h"
 #include "engine/kernels/tile_internal.h"
 
-#define TANDEM_NOINLINE __attribute__((noinline))
-
 namespace tandem::kernels {
 namespace {
 
@@ -33,9 +31,6 @@ TANDEM_INLINE __m256i Load32(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
 TANDEM_INLINE __m256i Broadcast(const int32_t* p) { return _mm256_set1_epi32(*p); }
-
-// Not std::min: an out-of-line copy of it would be everybody's.
-TANDEM_INLINE int64_t Min(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Makes the value opaque. Left alone, clang adds up a chain of sums as a tree, which needs more
 // registers than there are.
@@ -62,42 +57,6 @@ TANDEM_INLINE __m256 LoadScales(const std::byte* p) {
 }
 TANDEM_INLINE __m256 Fma(__m256i product, __m256 row_scales, __m256 x_scale, __m256 acc) {
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(product), _mm256_mul_ps(row_scales, x_scale), acc);
-}
-
-// Where a tile of weights and its activations stand.
-struct TileView {
-  const std::byte* codes;
-  const std::byte* scales;
-  const int32_t* x;
-  const float* x_scales;
-  const int32_t* x_offsets;
-
-  template <Scheme scheme>
-  static TANDEM_INLINE TileView First(const std::byte* strip, int64_t n_tiles,
-                                      const std::byte* block, int block_tokens) {
-    using Traits = SchemeTraits<scheme>;
-    return {.codes = strip + RoundUp64(n_tiles * Traits::kTileScaleBytes),
-            .scales = strip,
-            .x = reinterpret_cast<const int32_t*>(block),
-            .x_scales = BlockScales(block, n_tiles, block_tokens),
-            .x_offsets = BlockOffsets(block, n_tiles, Traits::kGroup, block_tokens)};
-  }
-  // `n` tiles on.
-  template <Scheme scheme>
-  TANDEM_INLINE void Advance(int64_t n, int block_tokens) {
-    using Traits = SchemeTraits<scheme>;
-    codes += n * Traits::kTileBytes;
-    scales += n * Traits::kTileScaleBytes;
-    x += n * (kTileCols / 4) * block_tokens;
-    x_scales += n * Traits::kGroupsPerTile * block_tokens;
-    x_offsets += n * Traits::kSpansPerTile * block_tokens;
-  }
-};
-
-template <Scheme scheme>
-constexpr int64_t StripBytesOf(int64_t n_tiles) {
-  using Traits = SchemeTraits<scheme>;
-  return RoundUp64(n_tiles * Traits::kTileScaleBytes) + n_tiles * Traits::kTileBytes;
 }
 
 // products[h][m] = nibbles of a span of kSpan columns of rows 8 h .. 8 h + 7 times token m.
@@ -158,11 +117,6 @@ TANDEM_INLINE void MultiplyBytes(const std::byte* codes, const int32_t* x,
   }
 }
 
-// The sums of a strip and a block of tokens.
-struct alignas(32) StripSums {
-  float acc[8][kStripRows];
-};
-
 // acc[m][8 h ..] += one tile times tokens [0, kTokens) of a block of kBlock, rows of kHalves
 // halves.
 template <Scheme scheme, int kBlock, int kHalves, int kTokens>
@@ -218,32 +172,6 @@ TANDEM_INLINE void PrefetchTile(const std::byte* codes) {
   }
 }
 
-// Rows of a strip that exist and tokens that are wanted go to y.
-TANDEM_INLINE void StoreSums(const StripSums& sums, int64_t n_rows, int64_t n_tokens, float* y,
-                             int64_t y_stride) {
-  for (int64_t m = 0; m < n_tokens; ++m) {
-    float* dst = y + m * y_stride;
-    if (n_rows >= kStripRows) {  // a size that the compiler knows
-      __builtin_memcpy(dst, sums.acc[m], sizeof sums.acc[m]);
-    } else {
-      for (int64_t r = 0; r < n_rows; ++r) dst[r] = sums.acc[m][r];
-    }
-  }
-}
-
-// The inverse, where sums go on.
-TANDEM_INLINE void LoadSums(const float* y, int64_t y_stride, int64_t n_rows, int64_t n_tokens,
-                            StripSums* sums) {
-  for (int64_t m = 0; m < n_tokens; ++m) {
-    const float* src = y + m * y_stride;
-    if (n_rows >= kStripRows) {
-      __builtin_memcpy(sums->acc[m], src, sizeof sums->acc[m]);
-    } else {
-      for (int64_t r = 0; r < n_rows; ++r) sums->acc[m][r] = src[r];
-    }
-  }
-}
-
 // sums += n_tiles tiles times a block of tokens. One token goes over all sixteen rows of a tile at
 // once; more go over it in parts of eight rows and up to four tokens, as many sums as registers
 // hold, while its 1 or 2 KB stay in the first-level cache.
@@ -262,6 +190,7 @@ TANDEM_NOINLINE void gemv_strip_f32_q8_any_16xm_avx2(TileView tile, int64_t n_ti
                                .scales = tile.scales + 16 * h,
                                .x = tile.x + first,
                                .x_scales = tile.x_scales + first,
+                               .x_sums = tile.x_sums + first,
                                .x_offsets = tile.x_offsets + first};
         auto* acc = reinterpret_cast<float(*)[kStripRows]>(sums->acc[first] + 8 * h);
         MultiplyTile<scheme, kBlock, kHalves, kPart>(part, acc);
@@ -310,7 +239,7 @@ TANDEM_INLINE void UnpackTile(const std::byte* codes, std::byte* panel) {
 
 // Sums of a panel block between calls, and between the spans of a group: in memory, because sixteen
 // registers hold the sums of 16 rows x 4 tokens, what is multiplied, and no more.
-struct alignas(32) PanelSums {
+struct alignas(64) PanelSums {
   StripSums strip;
   int32_t products[kPanelTokens][kStripRows];
 };

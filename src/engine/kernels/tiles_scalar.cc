@@ -63,7 +63,7 @@ void gemv_f32_q8_any_16x1_scalar(const std::byte* strips, int64_t n_rows, int64_
           acc[r] = std::fma(static_cast<float>(products[r]), scale, acc[r]);
         }
       }
-      const int64_t valid = std::min<int64_t>(kStripRows, n_rows - row);
+      const int64_t valid = Min(kStripRows, n_rows - row);
       std::copy_n(acc, valid, y + t * y_stride + row);
     }
   }

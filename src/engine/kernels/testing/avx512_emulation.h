@@ -1,0 +1,132 @@
+// The AVX-512 instructions that tiles_avx512vnni.cc uses, as loops over their lanes: so that its
+// arithmetic, its addressing and its edges are tested on machines that cannot run it. What this
+// cannot show is that the compiler's instructions do the same; the self-test does, at start, where
+// they exist. Semantics: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "engine/kernels/kernel_set.h"
+#include "engine/quant/half.h"
+
+namespace tandem::kernels {
+namespace {
+
+// NOLINTBEGIN(bugprone-reserved-identifier): the names are Intel's
+struct __m512i {
+  int32_t lane[16];
+};
+struct __m512 {
+  float lane[16];
+};
+struct __m256i {
+  uint16_t lane[16];
+};
+
+constexpr int _MM_HINT_T0 = 3;
+inline void _mm_prefetch(const char*, int) {}
+
+template <typename Use>
+inline __m512i Lanes(Use use) {
+  __m512i out;
+  for (int l = 0; l < 16; ++l) out.lane[l] = static_cast<int32_t>(use(l));
+  return out;
+}
+template <typename Use>
+inline __m512 FloatLanes(Use use) {
+  __m512 out;
+  for (int l = 0; l < 16; ++l) out.lane[l] = use(l);
+  return out;
+}
+
+inline __m512i _mm512_loadu_si512(const void* p) {
+  __m512i out;
+  std::memcpy(&out, p, sizeof out);
+  return out;
+}
+inline void _mm512_storeu_si512(void* p, __m512i v) { std::memcpy(p, &v, sizeof v); }
+inline __m256i _mm256_loadu_si256(const __m256i* p) {
+  __m256i out;
+  std::memcpy(&out, p, sizeof out);
+  return out;
+}
+inline __m512i _mm512_setzero_si512() { return {}; }
+inline __m512i _mm512_set1_epi32(int32_t v) {
+  return Lanes([&](int) { return v; });
+}
+inline __m512i _mm512_set1_epi8(char v) {
+  return Lanes([&](int) { return 0x01010101U * static_cast<uint8_t>(v); });
+}
+inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
+  return Lanes([&](int l) { return a.lane[l] & b.lane[l]; });
+}
+inline __m512i _mm512_xor_si512(__m512i a, __m512i b) {
+  return Lanes([&](int l) { return a.lane[l] ^ b.lane[l]; });
+}
+inline __m512i _mm512_srli_epi16(__m512i a, int n) {
+  return Lanes([&](int l) {
+    const auto v = static_cast<uint32_t>(a.lane[l]);
+    return ((v & 0xFFFF) >> n) | (((v >> 16) >> n) << 16);
+  });
+}
+inline __m512i _mm512_srai_epi32(__m512i a, int n) {
+  return Lanes([&](int l) { return a.lane[l] >> n; });
+}
+inline __m512i _mm512_slli_epi32(__m512i a, int n) {
+  return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) << n; });
+}
+inline __m512i _mm512_add_epi32(__m512i a, __m512i b) {
+  return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) + b.lane[l]; });
+}
+inline __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
+  return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) - b.lane[l]; });
+}
+// Four products of an unsigned (b) and a signed (c) byte a lane, added without saturation.
+inline __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
+  return Lanes([&](int l) {
+    int64_t sum = a.lane[l];
+    for (int j = 0; j < 4; ++j) {
+      const auto x = static_cast<uint8_t>(b.lane[l] >> (8 * j));
+      const auto y = static_cast<int8_t>(c.lane[l] >> (8 * j));
+      sum += int{x} * int{y};
+    }
+    return sum;
+  });
+}
+inline __m512 _mm512_set1_ps(float v) {
+  return FloatLanes([&](int) { return v; });
+}
+inline __m512 _mm512_load_ps(const float* p) {
+  return FloatLanes([&](int l) { return p[l]; });
+}
+inline void _mm512_store_ps(float* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
+inline __m512 _mm512_cvtph_ps(__m256i v) {
+  return FloatLanes([&](int l) { return quant::HalfToFloat(v.lane[l]); });
+}
+inline __m512 _mm512_cvtepi32_ps(__m512i v) {
+  return FloatLanes([&](int l) { return static_cast<float>(v.lane[l]); });
+}
+inline __m512 _mm512_mul_ps(__m512 a, __m512 b) {
+  return FloatLanes([&](int l) { return a.lane[l] * b.lane[l]; });
+}
+inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
+  return FloatLanes([&](int l) { return std::fma(a.lane[l], b.lane[l], c.lane[l]); });
+}
+
+// NOLINTEND(bugprone-reserved-identifier)
+
+// Activations come from the reference.
+inline void quantize_q8_f32_1x8_avx2(const float* x, int64_t n_cols, int group, int block_tokens,
+                                     int slot, std::byte* block) {
+  kTilesScalar.quantize(x, n_cols, group, block_tokens, slot, block);
+}
+inline void norm_quantize_q8_f32_1x8_avx2(const float* x, const float* weight, double eps,
+                                          int64_t n_cols, int group, int block_tokens, int slot,
+                                          std::byte* block) {
+  kTilesScalar.norm_quantize(x, weight, eps, n_cols, group, block_tokens, slot, block);
+}
+
+}  // namespace
+}  // namespace tandem::kernels
