@@ -291,6 +291,15 @@ TEST(RelayTest, EmptyAnswerMovesOn) {
   }
 }
 
+TEST(RelayTest, NothingButWhiteSpaceMovesOnBeforeItFillsTheMemory) {
+  Harness harness(2);
+  harness.Start();
+  for (int i = 0; i < 64; ++i) harness.call(0).EmitText("\n");
+  EXPECT_EQ(harness.call(0).cancels(), 1);
+  EXPECT_EQ(harness.n_calls(1), 1u);
+  EXPECT_EQ(harness.client.text, "");
+}
+
 TEST(RelayTest, EmptyAnswerOfLengthOrFilterIsAnAnswer) {
   for (const FinishReason reason : {FinishReason::kLength, FinishReason::kContentFilter}) {
     Harness harness(2);
@@ -453,6 +462,42 @@ TEST(RelayTest, RestartedContinuationIsRefusedAndTheNextOneAsked) {
   harness.call(2).Emit(Finished{});
   harness.call(1).Emit(Finished{.reason = FinishReason::kCancelled});
   EXPECT_EQ(harness.client.text, said + " well.");
+}
+
+TEST(RelayTest, PromptedContinuationIsAskedInTheConversation) {
+  Harness harness(2);
+  harness.candidates[1].continuation = Continuation::kPrompted;
+  harness.Start({.messages = {{.role = "user", .content = "How?"}}, .max_tokens = 100});
+  harness.call(0).EmitText("Mix the flour");
+  harness.call(0).EmitText(" with water and");
+  harness.call(0).Emit(FailedWith(FailureCode::kUnavailable));
+  const GenerateRequest& request = harness.call(1).request();
+  EXPECT_EQ(request.assistant_prefix, "");
+  EXPECT_EQ(request.max_tokens, 98);
+  ASSERT_EQ(request.messages.size(), 3u);
+  EXPECT_EQ(request.messages[0].content, "How?");
+  EXPECT_EQ(request.messages[1].role, "assistant");
+  EXPECT_EQ(request.messages[1].content, "Mix the flour with water and");
+  EXPECT_EQ(request.messages[2].role, "user");
+  EXPECT_THAT(request.messages[2].content, HasSubstr("the flour with water and\n---"));
+  // It takes the run-up that it was asked for.
+  harness.call(1).EmitText("the flour with");
+  EXPECT_EQ(harness.client.text, "Mix the flour with water and");
+  harness.call(1).EmitText(" water and knead");
+  harness.call(1).Emit(Finished{});
+  EXPECT_EQ(harness.client.text, "Mix the flour with water and knead");
+}
+
+TEST(RelayTest, CallThatIsNotWholeIsWrittenByTheNextOne) {
+  Harness harness(2);
+  harness.Start({.tools_json = "[{}]"});
+  harness.call(0).EmitText("One moment.\n<tool_call>\n{\"name\": \"f\",");
+  EXPECT_EQ(harness.client.text, "One moment.\n");
+  harness.call(0).Emit(FailedWith(FailureCode::kUnavailable));
+  EXPECT_EQ(harness.call(1).request().assistant_prefix, "One moment.\n");
+  harness.call(1).EmitText("<tool_call>\n{\"name\": \"g\"}\n</tool_call>");
+  harness.call(1).Emit(Finished{});
+  EXPECT_EQ(harness.client.text, "One moment.\n<tool_call>\n{\"name\": \"g\"}\n</tool_call>");
 }
 
 // ---- JSON -------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ bool HasText(const Attempt& attempt) { return attempt.text_end > attempt.text_be
 Run::Run(std::shared_ptr<Relay::Plan> plan, GenerateRequest request, EventSink sink)
     : plan_(std::move(plan)),
       request_(std::move(request)),
+      max_tokens_(request_.max_tokens),
       sink_(std::move(sink)),
       text_(TextOptions(plan_->options, request_)),
       used_(plan_->candidates.size(), false) {}
@@ -188,6 +189,10 @@ void Run::OnText(const CallPtr& call, TextDelta piece) {
   if (piece.text.empty() && piece.logprobs.empty()) return;
   call->buffer_bytes += piece.text.size();
   call->buffer.push_back(std::move(piece));
+  if (!call->first_text && IsFull(*call)) {
+    return Problem(call, {FailureCode::kOutputValidationFailed,
+                          fmt::format("{} wrote nothing but white space", call->attempt.model)});
+  }
   Consider();
 }
 
@@ -266,7 +271,9 @@ bool Run::StartCall(size_t index, int retry, bool hedge) {
     call->settled = call->ended = call->reported = true;
     return false;
   }
-  GenerateRequest request = request_;
+  // The last use of it needs no copy: nobody else can be asked.
+  const bool last = plan_->candidates.size() == 1 && candidate.max_retries <= retry;
+  GenerateRequest request = last ? std::move(request_) : request_;
   if (committed_) {
     const std::string_view said = std::string_view(text_.text()).substr(0, text_.shown());
     request = ContinueFrom(request_, candidate.continuation, said, TokensShown());
@@ -336,12 +343,14 @@ void Run::Consider() {
   if (over() || active_ != nullptr || committed_ || leader_ == nullptr) return;
   const SteadyTime now = Now();
   if (leader_->finished || !Holds(*leader_, now)) return Choose(leader_);
+  // A call that is only waited for becomes the answer when no more of it may be kept.
   for (const CallPtr& call : calls_) {
-    if (call->settled) continue;
-    if (call->buffer.size() >= kMaxBufferedPieces || call->buffer_bytes >= kMaxBufferedBytes) {
-      if (call->first_text) return Choose(call);
-    }
+    if (!call->settled && call->first_text && IsFull(*call)) return Choose(call);
   }
+}
+
+bool Run::IsFull(const Call& call) {
+  return call.buffer.size() >= kMaxBufferedPieces || call.buffer_bytes >= kMaxBufferedBytes;
 }
 
 bool Run::Holds(const Call& call, SteadyTime now) const {
@@ -492,7 +501,7 @@ void Run::HandOff(const CallPtr& call, const Failure& failure) {
   const Options& options = plan_->options;
   const bool in_time = options.deadline.count() <= 0 || Now() < started_ + options.deadline;
   const bool allowed = options.hand_off_allowed && in_time && !EndsAnswer(failure.code);
-  const bool spent = request_.max_tokens && TokensShown() >= *request_.max_tokens;
+  const bool spent = max_tokens_ && TokensShown() >= *max_tokens_;
   if (allowed && !spent && StartNext(false)) {
     // Its first event is handled after this.
     text_.Rewind();

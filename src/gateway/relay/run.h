@@ -94,6 +94,7 @@ class Run : public std::enable_shared_from_this<Run> {
   // The answer.
   void Consider();
   bool Holds(const Call& call, SteadyTime now) const;
+  static bool IsFull(const Call& call);
   void Choose(CallPtr call);
   void Feed(const CallPtr& call, TextDelta piece);
   void FinishWith(const CallPtr& call, const Finished& finished);
@@ -126,7 +127,8 @@ class Run : public std::enable_shared_from_this<Run> {
   std::vector<Input> inbox_;  // guarded by mutex_
 
   // Of the thread that handles inputs.
-  const GenerateRequest request_;
+  GenerateRequest request_;
+  const std::optional<int32_t> max_tokens_;
   EventSink sink_;  // null once the terminal event was sent
   AnswerText text_;
   SteadyTime started_;

@@ -14,14 +14,12 @@ class TimerQueue::Entry final : public Timer {
   const Key key_;
 };
 
-TimerHandle TimerQueue::Add(SteadyTime due, std::move_only_function<void()> callback,
-                            bool* is_first) {
+TimerHandle TimerQueue::Add(SteadyTime due, std::move_only_function<void()> callback) {
   Key key;
   {
     std::lock_guard lock(mutex_);
     key = {due, n_added_++};
-    const auto at = callbacks_.emplace(key, std::move(callback)).first;
-    if (is_first != nullptr) *is_first = at == callbacks_.begin();
+    callbacks_.emplace(key, std::move(callback));
   }
   return std::make_unique<Entry>(weak_from_this(), key);
 }
@@ -62,16 +60,14 @@ ThreadTimers::~ThreadTimers() {
 
 TimerHandle ThreadTimers::After(std::chrono::milliseconds delay,
                                 std::move_only_function<void()> callback) {
-  bool is_first = false;
-  TimerHandle handle =
-      queue_->Add(std::chrono::steady_clock::now() + delay, std::move(callback), &is_first);
-  if (is_first) {
-    {
-      std::lock_guard lock(mutex_);
-      earlier_ = true;
-    }
-    wake_.notify_one();
+  const SteadyTime due = std::chrono::steady_clock::now() + delay;
+  TimerHandle handle = queue_->Add(due, std::move(callback));
+  {
+    std::lock_guard lock(mutex_);
+    if (due >= sleeps_until_) return handle;
+    sleeps_until_ = due;
   }
+  wake_.notify_one();
   return handle;
 }
 
@@ -82,13 +78,16 @@ void ThreadTimers::Loop(const std::stop_token& stop) {
       continue;
     }
     std::unique_lock lock(mutex_);
+    // Whoever adds one after this look finds sleeps_until_ and wakes the thread where it has to.
     const SteadyTime due = queue_->next_due();
+    sleeps_until_ = due;
+    const auto earlier = [&] { return sleeps_until_ < due; };
     if (due == SteadyTime::max()) {
-      wake_.wait(lock, stop, [&] { return earlier_; });
+      wake_.wait(lock, stop, earlier);
     } else {
-      wake_.wait_until(lock, stop, due, [&] { return earlier_; });
+      wake_.wait_until(lock, stop, due, earlier);
     }
-    earlier_ = false;
+    sleeps_until_ = SteadyTime::min();
   }
 }
 
