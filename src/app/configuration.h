@@ -22,6 +22,7 @@
 #include "app/configuration_document.h"
 #include "app/listen_address.h"
 #include "base/error.h"
+#include "gateway/bookkeeper.h"
 #include "gateway/router/breaker.h"
 #include "gateway/router/canary.h"
 #include "gateway/router/policy.h"
@@ -141,6 +142,7 @@ struct RetrySettings {
 struct PrivacySettings {
   gateway::Privacy standard = gateway::Privacy::kAny;  // "default": at the least, for every request
   std::vector<std::string> names;                      // that redaction replaces
+  gateway::Receipts receipts = gateway::Receipts::kAll;  // which requests get a signed one
   bool log_egress = false;  // a line for each call that leaves: where to, how much, its digest
 };
 

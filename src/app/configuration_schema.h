@@ -270,6 +270,9 @@ inline constexpr WordCodec<gateway::Mode> kMode{
 inline constexpr WordCodec<gateway::Privacy> kPrivacy{
     gateway::ParsePrivacy,
     [](const gateway::Privacy& privacy) { return std::string(PrivacyName(privacy)); }};
+inline constexpr WordCodec<gateway::Receipts> kReceipts{
+    gateway::ParseReceipts,
+    [](const gateway::Receipts& receipts) { return std::string(ReceiptsName(receipts)); }};
 inline constexpr WordCodec<gateway::TaskClass> kTask{
     gateway::ParseTaskClass,
     [](const gateway::TaskClass& task) { return std::string(TaskClassName(task)); }};
@@ -416,6 +419,7 @@ template <typename V>
 void DescribePrivacy(V& v, auto& s) {
   v.Field("default", s.standard, kPrivacy);
   v.Field("names", s.names, ListCodec<TextCodec>{.element = kName, .highest_count = 10'000});
+  v.Field("receipts", s.receipts, kReceipts);
   v.Field("log_egress", s.log_egress, kBool);
 }
 

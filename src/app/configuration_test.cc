@@ -135,6 +135,7 @@ budget_per_second = 0.5
 [privacy]
 default = "redacted"
 names = ["Ada Lovelace", "李"]
+receipts = "egress"
 log_egress = true
 
 [usage]
@@ -267,6 +268,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.retry.budget_per_second, 0.5);
   EXPECT_EQ(c.privacy.standard, gateway::Privacy::kRedacted);
   EXPECT_THAT(c.privacy.names, ElementsAre("Ada Lovelace", "李"));
+  EXPECT_EQ(c.privacy.receipts, gateway::Receipts::kEgress);
   EXPECT_TRUE(c.privacy.log_egress);
   EXPECT_EQ(c.usage.prices_file, "prices.toml");
   EXPECT_EQ(c.usage.retention_days, 0);
@@ -439,6 +441,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"budget_share = 0.2", kNoShare},
       {"default = \"redacted\"", {"1", "\"secret\""}},
       {"names = [\"Ada Lovelace\", \"李\"]", {"1", "[1]", "[\"\"]", "\"Ada\""}},
+      {"receipts = \"egress\"", {"1", "\"some\""}},
       {"log_egress = true", kNoBool},
       {"prices_file = \"prices.toml\"", kNoText},
       {"retention_days = 0", {"-1", "1.5", "\"1\"", "99999"}},

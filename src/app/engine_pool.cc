@@ -149,6 +149,23 @@ engine::MemoryFigures EnginePool::memory() const {
   return sum;
 }
 
+EnginePool::ModelFigures EnginePool::Figures(const std::filesystem::path& path) const {
+  ModelFigures figures;
+  uint64_t in_use = 0;
+  std::lock_guard lock(mutex_);
+  for (const auto& [other, slot] : slots_) {
+    if (other == path) {
+      figures.loaded = true;
+      figures.activity = slot->engine->activity();
+    } else if (slot->users.load() > 0) {
+      const engine::MemoryFigures one = slot->engine->memory();
+      in_use += one.weights_bytes + one.kv_cache_bytes + one.scratch_bytes;
+    }
+  }
+  figures.obtainable_bytes = limit_bytes_ > in_use ? limit_bytes_ - in_use : 0;
+  return figures;
+}
+
 bool EnginePool::loaded(const std::filesystem::path& path) const {
   std::lock_guard lock(mutex_);
   return slots_.contains(path);

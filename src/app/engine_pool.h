@@ -66,6 +66,15 @@ class EnginePool {
 
   // Sums over the loaded models; the limit is the pool's.
   engine::MemoryFigures memory() const;
+  // How one model stands.
+  struct ModelFigures {
+    bool loaded = false;
+    engine::Activity activity;  // of its engine, where it is loaded
+    // What could be had for it below the pool's limit: what is free, and what models hold that
+    // nobody uses now.
+    uint64_t obtainable_bytes = 0;
+  };
+  ModelFigures Figures(const std::filesystem::path& path) const;
   // Whether that model is loaded now.
   bool loaded(const std::filesystem::path& path) const;
 

@@ -1,32 +1,46 @@
 #include "app/serve.h"
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <csignal>
 #include <future>
 #include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
-#include "app/configuration_upstreams.h"
+#include "app/configuration_door.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
+#include "app/routing.h"
+#include "app/served_models.h"
 #include "app/version.h"
 #include "base/log.h"
 #include "gateway/gateway.h"
+#include "gateway/privacy/conversations.h"
+#include "gateway/privacy/receipt.h"
+#include "gateway/relay/timers.h"
+#include "gateway/usage/sql_usage_store.h"
+#include "gateway/usage/usage_reader.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
+#include "net/io_threads.h"
 
 namespace tandem::app {
 namespace {
 
-// Blocks the signals that end the server in this thread and all that it starts from now on.
-class StopSignals {
+// Blocks the signals that the server acts on in this thread and all that it starts from now on.
+class Signals {
  public:
-  StopSignals() {
+  Signals() {
     sigemptyset(&set_);
-    sigaddset(&set_, SIGTERM);
-    sigaddset(&set_, SIGINT);
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set_, number);
     pthread_sigmask(SIG_BLOCK, &set_, nullptr);
   }
   // The next one, by number.
@@ -36,100 +50,244 @@ class StopSignals {
     }
     return number;
   }
+  // The next one that ends the server.
+  void WaitForStop() const {
+    while (Wait() == SIGHUP) {
+    }
+  }
 
  private:
   sigset_t set_;
 };
 
-}  // namespace
-
-Result<ServeOptions> MakeServeOptions(const Configuration& configuration,
-                                      std::filesystem::path data_dir) {
-  const ServerSettings& server = configuration.server;
-  ServeOptions options{.listen = server.listen,
-                       .data_dir = std::move(data_dir),
-                       .models = {},
-                       .engine = {.n_threads = server.threads,
-                                  .context_tokens = server.context_tokens,
-                                  .memory_limit_bytes = server.memory_limit_bytes},
-                       .io_threads = server.io_threads,
-                       .max_in_flight = server.max_in_flight,
-                       .cors_allow_origin = server.cors_allow_origin,
-                       .drain_timeout = server.drain_timeout};
-  for (const AliasSettings& alias : configuration.aliases) {
-    options.models.aliases.push_back({alias.name, alias.model});
-  }
-  TANDEM_ASSIGN_OR_RETURN(auto upstreams, ResolveUpstreams(configuration));
-  for (ResolvedUpstream& upstream : upstreams) {
-    if (upstream.disabled_reason.empty()) {
-      options.models.upstreams.push_back(std::move(upstream.options));
-    } else {
-      log::Info("upstream {} is not enabled: {}", upstream.options.model, upstream.disabled_reason);
-    }
-  }
-  return options;
-}
-
-Status Serve(const ServeOptions& options,
-             const std::function<void(const ListenAddress&)>& listening) {
-  const StopSignals signals;
-  const RealClock clock;
-
-  TANDEM_ASSIGN_OR_RETURN(const auto keys, Keys::Open(options.data_dir, &clock));
-  TANDEM_ASSIGN_OR_RETURN(const auto known_keys, keys->ring().List());
-  const bool any_key =
-      std::ranges::any_of(known_keys, [now = UnixSeconds(clock.SystemNow())](const auto& key) {
+Status CheckAnyKey(Keys& keys, const ListenAddress& listen, const std::filesystem::path& data_dir,
+                   const Clock& clock) {
+  TANDEM_ASSIGN_OR_RETURN(const auto known, keys.ring().List());
+  const bool any =
+      std::ranges::any_of(known, [now = UnixSeconds(clock.SystemNow())](const auto& key) {
         return gateway::auth::InForce(key, now);
       });
-  if (!any_key && !IsLoopback(options.listen.host)) {
+  if (any) return {};
+  if (!IsLoopback(listen.host)) {
     return Err(ErrorCode::kFailedPrecondition,
                "{} can be reached from other machines and there is no key yet; make one with "
                "'tandem keys create NAME --data-dir {}'",
-               FormatAddress(options.listen), options.data_dir.string());
+               FormatAddress(listen), data_dir.string());
   }
-  if (!any_key) {
-    log::Warning(
-        "there is no key yet, so every call gets 401; 'tandem keys create NAME' makes one");
+  log::Warning("there is no key yet, so every call gets 401; 'tandem keys create NAME' makes one");
+  return {};
+}
+
+int64_t UnixMilliseconds(const Clock& clock) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock.SystemNow().time_since_epoch())
+      .count();
+}
+
+// In [0, 1), from every thread a generator of its own.
+double Random() {
+  thread_local std::mt19937_64 generator{std::random_device{}()};
+  return static_cast<double>(generator() >> 11) * 0x1.0p-53;
+}
+
+std::vector<gateway::auth::Spend> ToSpends(const std::vector<gateway::usage::AccountSpend>& spent) {
+  std::vector<gateway::auth::Spend> spends;
+  for (const auto& spend : spent) spends.push_back({spend.account, spend.month, spend.cost});
+  return spends;
+}
+
+// Where the chain of receipts goes on: the one with the highest number. Requests end in another
+// order than they began, by less than so many of them.
+Result<std::string> LastReceipt(gateway::usage::UsageReader& usage) {
+  constexpr int kLooked = 1000;
+  TANDEM_ASSIGN_OR_RETURN(const auto receipts, usage.RecentReceipts(kLooked));
+  uint64_t highest = 0;
+  std::string last;
+  for (const std::string& receipt : receipts) {
+    const uint64_t number = gateway::privacy::ReceiptSequence(receipt);
+    if (number <= highest) continue;
+    highest = number;
+    last = receipt;
+  }
+  return last;
+}
+
+// A figure for each target's breaker. Targets that a later configuration adds get theirs at the
+// next start.
+void ShowBreakers(gateway::dispatch::Dispatcher* dispatcher,
+                  gateway::usage::UsageMetrics* metrics) {
+  for (const auto& report : dispatcher->Targets()) {
+    const std::string name = report.strategy + "/" + report.target;
+    metrics->AddBreaker(name, [dispatcher, name]() -> std::string_view {
+      for (const auto& target : dispatcher->Targets()) {
+        if (target.strategy + "/" + target.target == name) {
+          return gateway::admin::BreakerName(target.breaker);
+        }
+      }
+      return "gone";
+    });
+  }
+}
+
+// Deletes records that are older than the configuration keeps them, once an hour.
+class Retention {
+ public:
+  Retention(const LiveConfiguration* configuration, gateway::usage::UsageReader* usage,
+            const Clock* clock)
+      : thread_([=, this](const std::stop_token& stop) {
+          std::unique_lock lock(mutex_);
+          while (!stop.stop_requested()) {
+            DeleteOld(*configuration, *usage, *clock);
+            wake_.wait_for(lock, stop, std::chrono::hours(1), [] { return false; });
+          }
+        }) {}
+
+ private:
+  static void DeleteOld(const LiveConfiguration& configuration, gateway::usage::UsageReader& usage,
+                        const Clock& clock) {
+    const int days = configuration.Current().value->usage.retention_days;
+    if (days == 0) return;
+    const int64_t before =
+        UnixMilliseconds(clock) -
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::days(days)).count();
+    const auto deleted = usage.DeleteBefore(before);
+    if (!deleted) log::Error("old usage records: {}", deleted.error().message);
   }
 
-  TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(options.data_dir));
-  auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = options.engine});
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;  // last: it uses both
+};
+
+}  // namespace
+
+Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data_dir,
+             const std::function<void(const ListenAddress&)>& listening) {
+  const Signals signals;
+  const RealClock clock;
+  const ConfigurationVersion first = configuration->Current();
+  const ServerSettings& settings = first.value->server;
+
+  // What is kept.
+  TANDEM_ASSIGN_OR_RETURN(const auto keys, Keys::Open(data_dir, &clock));
+  TANDEM_RETURN_IF_ERROR(CheckAnyKey(*keys, settings.listen, data_dir, clock));
+  store::Database& database = keys->database();
+  TANDEM_ASSIGN_OR_RETURN(const auto usage_store, gateway::usage::SqlUsageStore::Open(&database));
+  gateway::usage::UsageReader usage(&database);
+  TANDEM_ASSIGN_OR_RETURN(const auto conversations,
+                          gateway::privacy::Conversations::Open(&database, &clock));
+  TANDEM_ASSIGN_OR_RETURN(const std::string last_receipt, LastReceipt(usage));
+  TANDEM_ASSIGN_OR_RETURN(const auto signer, gateway::privacy::ReceiptSigner::Open(
+                                                 data_dir / "receipt-key.pem", last_receipt));
+  TANDEM_ASSIGN_OR_RETURN(const auto spent, usage.Spent());
+  gateway::auth::BudgetLedger budgets(&clock, ToSpends(spent));
+  metrics::Registry registry;
+  gateway::usage::UsageMetrics usage_metrics(&registry);
+  gateway::usage::UsageWriter writer(usage_store.get(), &registry);
+  TANDEM_ASSIGN_OR_RETURN(auto prices, LoadPrices(*first.value));
+  gateway::Bookkeeper books({.prices = prices,
+                             .reference_model = first.value->usage.reference_model,
+                             .writer = &writer,
+                             .metrics = &usage_metrics,
+                             .signer = signer.get(),
+                             .receipts = first.value->privacy.receipts,
+                             .log_egress = first.value->privacy.log_egress,
+                             .clock = &clock});
+
+  // Who answers.
+  TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(data_dir));
+  const engine::EngineOptions engine = MakeEngineOptions(*first.value);
+  auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine});
   // One set for both ends: a piece of an answer comes and goes on one thread.
-  TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(options.io_threads));
+  TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(settings.io_threads));
   TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));
+  TANDEM_ASSIGN_OR_RETURN(const ServedModelsOptions model_options,
+                          MakeServedModelsOptions(*first.value));
   TANDEM_ASSIGN_OR_RETURN(
       const auto models,
-      ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock, options.models));
+      ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock, model_options, engine));
+  gateway::relay::ThreadTimers timers;
+  TANDEM_ASSIGN_OR_RETURN(
+      const auto dispatcher,
+      gateway::dispatch::Dispatcher::Create(
+          {.clock = &clock,
+           .timers = &timers,
+           .targets = models.get(),
+           .conversations = conversations.get(),
+           .records = &books,
+           .random = Random,
+           .audit = gateway::admin::Admin::AuditOf(&keys->audit())},
+          MakeRoutingTable(*first.value, first.sha256, prices, UnixMilliseconds(clock))));
+  ShowBreakers(dispatcher.get(), &usage_metrics);
+
+  // Another configuration reaches all of it or nothing.
+  configuration->Subscribe(
+      [&](const ConfigurationVersion& next) -> Result<LiveConfiguration::Commit> {
+        TANDEM_ASSIGN_OR_RETURN(auto next_prices, LoadPrices(*next.value));
+        TANDEM_ASSIGN_OR_RETURN(const auto next_options, MakeServedModelsOptions(*next.value));
+        TANDEM_ASSIGN_OR_RETURN(auto prepared, models->Prepare(next_options));
+        auto table =
+            MakeRoutingTable(*next.value, next.sha256, next_prices, UnixMilliseconds(clock));
+        TANDEM_RETURN_IF_ERROR(gateway::dispatch::Dispatcher::Check(table));
+        return [&, prepared = std::move(prepared), table = std::move(table),
+                next_prices = std::move(next_prices)]() mutable {
+          models->Adopt(std::move(prepared));
+          books.SetPrices(std::move(next_prices));
+          if (const Status applied = dispatcher->Apply(std::move(table)); !applied) {
+            log::Error("configuration: {}", applied.error().message);
+          }
+        };
+      });
+
+  // The doors.
+  ConfigurationDoor configuration_door(configuration);
+  gateway::admin::Admin admin({.dispatcher = dispatcher.get(),
+                               .configuration = &configuration_door,
+                               .usage = &usage,
+                               .audit = &keys->audit(),
+                               .clock = &clock,
+                               .flush = [&books] { books.Flush(std::chrono::seconds(2)); }});
   gateway::Gateway gateway({.version = std::string(Version()),
-                            .max_in_flight = options.max_in_flight,
-                            .cors_allow_origin = options.cors_allow_origin},
-                           models.get(), &keys->ring(), &clock);
+                            .max_in_flight = settings.max_in_flight,
+                            .cors_allow_origin = settings.cors_allow_origin},
+                           {.models = models.get(),
+                            .dispatcher = dispatcher.get(),
+                            .keys = &keys->ring(),
+                            .clock = &clock,
+                            .books = &books,
+                            .budgets = &budgets,
+                            .usage = &usage,
+                            .admin = &admin,
+                            .metrics = &registry});
   TANDEM_ASSIGN_OR_RETURN(
       const auto server,
       net::HttpServer::Start(
-          {.host = options.listen.host,
-           .port = options.listen.port,
+          {.host = settings.listen.host,
+           .port = settings.listen.port,
            .io = io,
            .render_error = gateway::RenderHttpError},
           [&](net::HttpRequest request, std::shared_ptr<net::HttpResponse> response) {
             gateway.Handle(std::move(request), std::move(response));
           }));
+  const Retention retention(configuration, &usage, &clock);
   // Waits for a second signal once the drain has begun, or for one of our own when it is over.
   // Started before it is needed, while there still is a way to report that there are no more
   // threads.
   std::promise<void> draining;
   std::thread impatience([&, begun = draining.get_future()] {
     begun.wait();
-    signals.Wait();
+    signals.WaitForStop();
     server->Stop();
   });
-  listening({options.listen.host, server->port()});
+  listening({settings.listen.host, server->port()});
 
-  signals.Wait();
+  while (signals.Wait() == SIGHUP) {
+    // What is wrong with it is in the log; the version in force stays.
+    if (configuration->Reload()) log::Info("configuration {}", configuration->Current().sha256);
+  }
   log::Info("stopping; {} answers still run", gateway.n_in_flight());
   gateway.Drain();
   draining.set_value();
-  const bool finished = server->Drain(options.drain_timeout);
+  const bool finished = server->Drain(settings.drain_timeout);
   if (!finished) log::Warning("some answers were cut: they ran longer than the drain timeout");
   pthread_kill(impatience.native_handle(), SIGINT);
   impatience.join();

@@ -11,8 +11,11 @@ namespace {
 TEST(ServeTest, APublicAddressWithoutAKeyIsRefusedBeforeAnythingListens) {
   const os::TempDir data;
   bool listened = false;
-  const Status status = Serve({.listen = {"0.0.0.0", 0}, .data_dir = data.path()},
-                              [&](const ListenAddress&) { listened = true; });
+  Configuration configuration = ShippedConfiguration();
+  configuration.server.listen = {"0.0.0.0", 0};
+  const auto live = LiveConfiguration::Fixed(std::move(configuration));
+  const Status status =
+      Serve(live.get(), data.path(), [&](const ListenAddress&) { listened = true; });
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kFailedPrecondition);
   EXPECT_THAT(status.error().message, testing::HasSubstr("tandem keys create"));

@@ -1,5 +1,5 @@
-// What the gateway may ask about models: names to providers, over the models on this device and
-// those at upstreams.
+// What the gateway may ask about models: names and targets to providers, over the models on this
+// device and those at upstreams.
 #pragma once
 
 #include <filesystem>
@@ -7,12 +7,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "app/engine_pool.h"
+#include "base/clock.h"
 #include "fleet/fleet.h"
+#include "gateway/dispatch/routing_table.h"
 #include "gateway/gateway.h"
 #include "gateway/upstream/upstream_provider.h"
 #include "net/http_client.h"
@@ -28,34 +31,73 @@ struct Alias {
 struct ServedModelsOptions {
   std::vector<Alias> aliases;
   std::vector<gateway::upstream::UpstreamOptions> upstreams;
+  // Why an upstream that is configured cannot be called, by its model.
+  std::map<std::string, std::string, std::less<>> disabled = {};
+  // What serves a strategy's target, by the target's model, where that is another name.
+  std::map<std::string, std::string, std::less<>> bound = {};
 };
 
 // Thread: any. The fleet, the pool, the client and the clock must outlive it and its providers.
-class ServedModels final : public gateway::ModelDirectory {
+class ServedModels final : public gateway::ModelDirectory, public gateway::dispatch::TargetSource {
  public:
   // Errors: kInvalidArgument for an alias that hides another model or names itself, for an upstream
   // whose URL is wrong or whose name is taken; those of Fleet::Resolve for what an alias points to.
   static Result<std::unique_ptr<ServedModels>> Create(const fleet::Fleet* fleet, EnginePool* pool,
                                                       net::HttpClient* client, const Clock* clock,
-                                                      const ServedModelsOptions& options);
+                                                      const ServedModelsOptions& options,
+                                                      engine::EngineOptions engine = {});
 
-  std::expected<Resolution, gateway::Failure> Resolve(std::string_view name) override;
+  // Another configuration in two steps, so that nothing changes where another part refuses it.
+  // Errors: those of Create.
+  struct Configured;
+  Result<std::shared_ptr<const Configured>> Prepare(const ServedModelsOptions& options) const;
+  // In force from now on. Requests that run keep what they have.
+  void Adopt(std::shared_ptr<const Configured> configured);
+
+  // gateway::ModelDirectory:
   std::vector<Model> List() override;
   Result<Memory> ReadMemory() override;
 
- private:
-  ServedModels(const fleet::Fleet* fleet, EnginePool* pool, std::vector<Alias> aliases)
-      : fleet_(fleet), pool_(pool), aliases_(std::move(aliases)) {}
+  // gateway::dispatch::TargetSource. What the disk says about a model counts for kRecheck.
+  Found Find(const gateway::Target& target) override;
+  std::expected<gateway::Target, gateway::Failure> Resolve(std::string_view model) override;
+  gateway::DeviceState ReadDevice() override;
 
-  const Alias* FindAlias(std::string_view name) const;
+  static constexpr std::chrono::milliseconds kRecheck{1000};
+
+ private:
+  // A model on this device, or why there is none of that name.
+  struct Local {
+    std::string name;
+    std::filesystem::path path;
+    std::shared_ptr<gateway::Provider> provider;  // null: not installed
+    Error error;                                  // meaningful then
+    gateway::Tier tier = gateway::Tier::kDeviceSmall;
+    std::optional<uint64_t> planned_bytes;
+    int32_t context_tokens = 0;
+    SteadyTime checked{};
+  };
+
+  ServedModels(const fleet::Fleet* fleet, EnginePool* pool, net::HttpClient* client,
+               const Clock* clock, engine::EngineOptions engine)
+      : fleet_(fleet), pool_(pool), client_(client), clock_(clock), engine_(std::move(engine)) {}
+
+  std::shared_ptr<const Configured> configured() const;
+  static const Alias* FindAlias(const Configured& configured, std::string_view name);
+  Local FindLocal(const std::string& model);
 
   const fleet::Fleet* const fleet_;
   EnginePool* const pool_;
-  const std::vector<Alias> aliases_;
-  std::map<std::string, std::shared_ptr<gateway::Provider>, std::less<>> upstreams_;  // by model
-  std::mutex mutex_;
+  net::HttpClient* const client_;
+  const Clock* const clock_;
+  const engine::EngineOptions engine_;  // with which models are loaded: for their memory plans
+  mutable std::mutex mutex_;            // guards all below
+  std::shared_ptr<const Configured> configured_;
+  std::map<std::string, Local, std::less<>> locals_;  // by the name that was looked for
   // By file: a model that is replaced by another version has another file.
-  std::map<std::filesystem::path, std::shared_ptr<gateway::Provider>> providers_;
+  std::map<std::filesystem::path, Local> by_path_;
+  std::optional<gateway::DeviceState> power_;
+  SteadyTime power_checked_{};
 };
 
 }  // namespace tandem::app

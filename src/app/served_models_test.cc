@@ -51,10 +51,51 @@ TEST_F(ServedModelsTest, AnInstalledModelAndItsAliasShareOneProvider) {
   const auto demo = (*directory)->Resolve("demo");
   const auto alias = (*directory)->Resolve("phi-4-mini");
   ASSERT_TRUE(demo && alias);
-  EXPECT_EQ(demo->provider, alias->provider);
-  EXPECT_EQ(alias->provider->model(), "demo");
-  EXPECT_EQ(demo->reason, "requested_model");
-  EXPECT_EQ(alias->reason, "alias");
+  const auto found = (*directory)->Find(*demo);
+  ASSERT_NE(found.provider, nullptr);
+  EXPECT_EQ(found.provider, (*directory)->Find(*alias).provider);
+  EXPECT_EQ(found.provider->model(), "demo");
+  EXPECT_TRUE(found.continues);
+  EXPECT_GT(found.state.memory_wanted_bytes.value(), 0u);
+  EXPECT_GT(found.state.memory_free_bytes.value(), *found.state.memory_wanted_bytes);
+}
+
+TEST_F(ServedModelsTest, TargetsOfAStrategyAreFoundOrSayWhatWouldHelp) {
+  const auto models = ServedModels::Create(
+      fleet_.get(), &pool_, client_.get(), &clock_,
+      {.disabled = {{"deepseek-v3.2", "set DEEPSEEK_API_KEY"}}, .bound = {{"phi-4-mini", "demo"}}});
+  ASSERT_TRUE(models) << models.error().message;
+  const auto bound =
+      (*models)->Find({.id = "s", .model = "phi-4-mini", .tier = gateway::Tier::kDeviceSmall});
+  ASSERT_NE(bound.provider, nullptr);
+  EXPECT_EQ(bound.provider->model(), "demo");
+  const auto absent =
+      (*models)->Find({.id = "l", .model = "mimo-7b-int4", .tier = gateway::Tier::kDeviceLarge});
+  EXPECT_EQ(absent.provider, nullptr);
+  EXPECT_FALSE(absent.state.installed);
+  EXPECT_THAT(absent.state.remedy, HasSubstr("tandem pull"));
+  const auto keyless =
+      (*models)->Find({.id = "c", .model = "deepseek-v3.2", .tier = gateway::Tier::kCloud});
+  EXPECT_FALSE(keyless.state.enabled);
+  EXPECT_EQ(keyless.state.remedy, "set DEEPSEEK_API_KEY");
+}
+
+TEST_F(ServedModelsTest, AnotherConfigurationIsPreparedThenAdopted) {
+  const auto models = Create({});
+  ASSERT_TRUE(models);
+  EXPECT_FALSE((*models)->Prepare({.aliases = {{"x", "x"}}}));
+  const auto prepared = (*models)->Prepare({.aliases = {{"phi-4-mini", "demo"}}});
+  ASSERT_TRUE(prepared);
+  EXPECT_FALSE((*models)->Resolve("phi-4-mini"));
+  (*models)->Adopt(*prepared);
+  EXPECT_TRUE((*models)->Resolve("phi-4-mini"));
+}
+
+TEST_F(ServedModelsTest, ModelThatIsLoadedWantsNoMoreMemory) {
+  const auto models = Create({});
+  ASSERT_TRUE(pool_.AcquireNow(fleet_->Resolve("demo")->path));
+  const auto found = (*models)->Find((*models)->Resolve("demo").value());
+  EXPECT_FALSE(found.state.memory_wanted_bytes);
 }
 
 TEST_F(ServedModelsTest, KnownButNotInstalledSaysHowToInstall) {
@@ -100,8 +141,8 @@ TEST_F(ServedModelsTest, AnUpstreamAnswersToItsNameAndToAliases) {
   for (const char* name : {"deepseek-v3.2", "smart"}) {
     const auto resolved = (*models)->Resolve(name);
     ASSERT_TRUE(resolved) << name;
-    EXPECT_EQ(resolved->provider->tier(), gateway::Tier::kCloud);
-    EXPECT_EQ(resolved->provider->model(), "deepseek-v3.2");
+    EXPECT_EQ(resolved->tier, gateway::Tier::kCloud);
+    EXPECT_EQ((*models)->Find(*resolved).provider->model(), "deepseek-v3.2");
   }
 }
 

@@ -61,6 +61,8 @@ void AddAuditCommand(CLI::App* app, Action* action);
 void AddUsageCommand(CLI::App* app, Action* action);
 void AddReceiptCommand(CLI::App* app, Action* action);  // verify, key
 void AddServeCommand(CLI::App* app, Action* action);
+void AddRouteCommand(CLI::App* app, Action* action);
+void AddCanaryCommand(CLI::App* app, Action* action);
 void AddConfigCommand(CLI::App* app, Action* action);  // check, show
 
 }  // namespace tandem::cli

@@ -45,6 +45,8 @@ int Main(int argc, char** argv) {
 
   Action action;
   AddServeCommand(&app, &action);
+  AddRouteCommand(&app, &action);
+  AddCanaryCommand(&app, &action);
   AddConfigCommand(&app, &action);
   AddRunCommand(&app, &action);
   AddModelCommands(&app, &action);

@@ -31,10 +31,8 @@ Status RunServe(const ServeFlags& flags) {
   std::optional<std::filesystem::path> file;
   if (!flags.config.empty()) file = flags.config;
   TANDEM_ASSIGN_OR_RETURN(const auto live, app::LiveConfiguration::Open(file, overlay));
-  TANDEM_ASSIGN_OR_RETURN(auto data_dir, flags.data_dir.Get());
-  TANDEM_ASSIGN_OR_RETURN(const app::ServeOptions options,
-                          app::MakeServeOptions(*live->Current().value, std::move(data_dir)));
-  return app::Serve(options, [](const app::ListenAddress& address) {
+  TANDEM_ASSIGN_OR_RETURN(const auto data_dir, flags.data_dir.Get());
+  return app::Serve(live.get(), data_dir, [](const app::ListenAddress& address) {
     // Nobody has to read it: a server goes on without.
     if (const Status printed =
             Print(fmt::format("listening on http://{}\n", app::FormatAddress(address)));

@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
-#include "gateway/answer_check.h"
+#include "gateway/dispatch/answer_check.h"
 #include "gateway/openai/error_table.h"
 
 namespace tandem::gateway {
@@ -19,6 +19,12 @@ constexpr size_t kFlushBytes = size_t{16} << 10;
 }  // namespace
 
 void AddRetryAfter(const Failure& failure, net::Headers* headers) {
+  if (failure.retry_after) {
+    // Whole seconds, and not too early.
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(*failure.retry_after);
+    headers->Set("Retry-After", std::to_string(std::max<int64_t>(1, seconds.count())));
+    return;
+  }
   const bool busy = failure.code == FailureCode::kRateLimited ||
                     failure.code == FailureCode::kShuttingDown ||
                     failure.code == FailureCode::kUnavailable;
@@ -38,35 +44,23 @@ InFlightSlot::~InFlightSlot() {
   if (count_ != nullptr) count_->fetch_sub(1);
 }
 
-Answer::Answer(AnswerPlan plan, std::shared_ptr<Provider> provider,
+Answer::Answer(AnswerPlan plan, std::shared_ptr<dispatch::RoutedRequest> routed,
                std::shared_ptr<net::HttpResponse> response, InFlightSlot slot)
-    : plan_(std::move(plan)),
-      provider_(std::move(provider)),
+    : routed_(std::move(routed)),
       response_(std::move(response)),
-      wants_calls_(!plan_.request.tools_json.empty()),
-      wants_logprobs_(plan_.request.top_logprobs.has_value()),
-      quality_check_(plan_.request.quality_check),
-      slot_(std::move(slot)) {
-  openai::StreamOptions options{plan_.include_usage, wants_logprobs_, std::nullopt};
-  if (plan_.include_route) options.route = plan_.route;
-  if (plan_.form == AnswerForm::kChunks) {
-    stream_ = NewChunkStream(plan_.head, std::move(options));
-  } else if (plan_.form == AnswerForm::kLines) {
-    stream_ = NewLineStream(plan_.head, std::move(options));
-  }
-}
+      plan_(std::move(plan)),
+      slot_(std::move(slot)) {}
 
-void Answer::Run(AnswerPlan plan, const std::shared_ptr<Provider>& provider,
+void Answer::Run(AnswerPlan plan, const std::shared_ptr<dispatch::RoutedRequest>& routed,
                  std::shared_ptr<net::HttpResponse> response, InFlightSlot slot) {
   auto answer =
-      std::make_shared<Answer>(std::move(plan), provider, std::move(response), std::move(slot));
+      std::make_shared<Answer>(std::move(plan), routed, std::move(response), std::move(slot));
   // Weak: the response must not own, through its callback, what owns it.
   answer->response_->OnClosed([weak = std::weak_ptr(answer)] {
     if (auto self = weak.lock()) self->OnClosed();
   });
   std::shared_ptr<Generation> generation =
-      provider->Start(std::move(answer->plan_.request),
-                      [answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
+      routed->Start([answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
   bool cancel = false;
   {
     std::lock_guard lock(answer->mutex_);
@@ -87,7 +81,13 @@ void Answer::OnEvent(GenerateEvent event) {
     generation = std::exchange(generation_, nullptr);
   }
   if (auto* finished = std::get_if<Finished>(&event)) OnFinished(std::move(*finished));
-  if (auto* failed = std::get_if<Failed>(&event)) Fail(failed->failure);
+  if (auto* failed = std::get_if<Failed>(&event)) {
+    if (!failed->attempts.empty() && !failed->failure.retry_after) {
+      // Everything that could be tried was: a client that tries again only multiplies it.
+      plan_.headers.Set("x-should-retry", "false");
+    }
+    Fail(failed->failure);
+  }
   slot_.reset();
 }
 
@@ -95,7 +95,7 @@ void Answer::OnText(TextDelta delta) {
   std::ranges::move(delta.logprobs, std::back_inserter(logprobs_));
   if (delta.text.empty()) return;
   std::vector<openai::ToolCallEvent> events;
-  if (wants_calls_) {
+  if (plan_.wants_calls) {
     calls_in_text_.Push(delta.text, &events);
   } else {
     events.emplace_back(std::move(delta.text));
@@ -116,8 +116,8 @@ void Answer::OnFinished(Finished finished) {
   std::vector<openai::ToolCallEvent> events;
   calls_in_text_.Finish(&events);
   Deliver(std::move(events));
-  if (quality_check_ && n_calls_ == 0) {
-    if (const auto found = FindDegeneration(text_)) {
+  if (plan_.quality_check && n_calls_ == 0) {
+    if (const auto found = dispatch::FindDegeneration(text_)) {
       return Fail({FailureCode::kOutputValidationFailed,
                    fmt::format("the generated text failed a check: {}", *found)},
                   &finished);
@@ -134,8 +134,9 @@ void Answer::Deliver(std::vector<openai::ToolCallEvent> events) {
 }
 
 void Answer::DeliverText(std::string_view text) {
-  if (stream_ == nullptr || quality_check_) text_ += text;
-  if (stream_ == nullptr) return;
+  const bool whole = plan_.form == AnswerForm::kWhole;
+  if (whole || plan_.quality_check) text_ += text;
+  if (whole || !OpenStream()) return;
   Send(stream_->Text(text, logprobs_), false);
   logprobs_.clear();
 }
@@ -145,25 +146,28 @@ void Answer::DeliverCall(ToolCall call) {
   // Unique without another source of randomness: the answer's id is.
   call.id = fmt::format("call_{}_{}", plan_.head.id.substr(plan_.head.id.find('-') + 1), n_calls_);
   ++n_calls_;
-  if (stream_ == nullptr) {
+  if (plan_.form == AnswerForm::kWhole) {
     calls_.push_back(std::move(call));
-  } else {
+  } else if (OpenStream()) {
     Send(stream_->Call(call), false);
   }
 }
 
 void Answer::Complete(const Finished& finished) {
-  const openai::AnswerEnd end{finished.reason, n_calls_ > 0, finished.usage, finished.ttft_ms,
-                              finished.e2e_ms};
+  const openai::AnswerEnd end{finished.reason,  n_calls_ > 0,    finished.usage,
+                              finished.ttft_ms, finished.e2e_ms, finished.attempts};
   bool delivered = false;
-  if (stream_ != nullptr) {
-    // Those of tokens without text of their own, such as the one that ends the turn.
-    if (wants_logprobs_ && !logprobs_.empty()) Send(stream_->Text("", logprobs_), false);
-    delivered = Send(stream_->End(end), true);
+  if (plan_.form != AnswerForm::kWhole) {
+    if (OpenStream()) {
+      // Those of tokens without text of their own, such as the one that ends the turn.
+      if (plan_.wants_logprobs && !logprobs_.empty()) Send(stream_->Text("", logprobs_), false);
+      delivered = Send(stream_->End(end), true);
+    }
   } else {
+    NameRoute();
     openai::Completion completion{plan_.head, std::move(text_), std::move(calls_), std::nullopt,
                                   end,        std::nullopt};
-    if (wants_logprobs_) completion.logprobs = std::move(logprobs_);
+    if (plan_.wants_logprobs) completion.logprobs = std::move(logprobs_);
     if (plan_.include_route) completion.route = plan_.route;
     plan_.headers.Set("Content-Type", "application/json");
     delivered = response_->SendFull(200, plan_.headers, CompletionBody(completion));
@@ -182,6 +186,7 @@ void Answer::Fail(const Failure& failure, const Finished* finished) {
   if (started_) {
     Send(stream_->Fail(failure), true);
   } else {
+    NameRoute();
     AddRetryAfter(failure, &plan_.headers);
     plan_.headers.Set("Content-Type", "application/json");
     response_->SendFull(wire.http_status, plan_.headers, openai::ErrorBody(failure));
@@ -189,20 +194,40 @@ void Answer::Fail(const Failure& failure, const Finished* finished) {
   Log(wire.code, finished);
 }
 
-// Writes a piece of the stream, after its head where that is not out yet. False: the client is
-// gone.
-bool Answer::Send(std::string bytes, bool last) {
-  if (!started_) {
-    started_ = true;
-    plan_.headers.Set("Content-Type", "text/event-stream; charset=utf-8");
-    plan_.headers.Set("Cache-Control", "no-cache");
-    plan_.headers.Set("X-Accel-Buffering", "no");  // asks proxies in between not to hold it back
-    if (!response_->StartStream(200, plan_.headers)) {
-      OnClosed();
-      return false;
-    }
-    bytes.insert(0, stream_->Start());
+// Who answers is known: it goes into the headers, the objects of the answer and the log.
+void Answer::NameRoute() {
+  const dispatch::RoutedRequest::Route route = routed_->route();
+  plan_.headers.Set("x-tandem-tier", TierName(route.tier));
+  plan_.headers.Set("x-tandem-model", route.model);
+  plan_.headers.Set("x-tandem-route-reason", route.reason);
+  plan_.head.model = route.model;
+  plan_.route.model = route.model;
+  plan_.route.tier = route.tier;
+  plan_.route.reason = route.reason;
+}
+
+// The stream's head is out after this. False: the client is gone.
+bool Answer::OpenStream() {
+  if (std::exchange(started_, true)) return true;
+  NameRoute();
+  openai::StreamOptions options{plan_.include_usage, plan_.wants_logprobs, std::nullopt};
+  if (plan_.include_route) options.route = plan_.route;
+  stream_ = plan_.form == AnswerForm::kChunks ? NewChunkStream(plan_.head, std::move(options))
+                                              : NewLineStream(plan_.head, std::move(options));
+  plan_.headers.Set("Content-Type", "text/event-stream; charset=utf-8");
+  plan_.headers.Set("Cache-Control", "no-cache");
+  plan_.headers.Set("X-Accel-Buffering", "no");  // asks proxies in between not to hold it back
+  if (!response_->StartStream(200, plan_.headers)) {
+    OnClosed();
+    return false;
   }
+  head_ = stream_->Start();
+  return true;
+}
+
+// Writes a piece of the stream, behind its opening event. False: the client is gone.
+bool Answer::Send(std::string bytes, bool last) {
+  if (!head_.empty()) bytes.insert(0, std::exchange(head_, {}));
   bool overflow = false;
   {
     std::lock_guard lock(mutex_);

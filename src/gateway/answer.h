@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "gateway/dispatch/routed_request.h"
 #include "gateway/openai/chat_response.h"
 #include "gateway/openai/tool_calls.h"
 #include "gateway/provider/provider.h"
@@ -41,12 +42,14 @@ void AddRetryAfter(const Failure& failure, net::Headers* headers);
 
 enum class AnswerForm { kWhole, kChunks, kLines };
 
-// What is settled before the provider starts.
+// What is settled before anybody is asked.
 struct AnswerPlan {
-  GenerateRequest request;
   AnswerForm form = AnswerForm::kWhole;
   openai::AnswerHead head;
-  openai::RouteInfo route;
+  openai::RouteInfo route;  // who answers is filled in when that is known
+  bool wants_calls = false;
+  bool wants_logprobs = false;
+  bool quality_check = false;
   bool include_usage = false;
   bool include_route = false;  // the `tandem` object
   bool parallel_tool_calls = true;
@@ -57,12 +60,12 @@ struct AnswerPlan {
 
 class Answer : public std::enable_shared_from_this<Answer> {
  public:
-  // Starts the provider, and keeps it until its last event; the response is answered exactly once,
+  // Starts the request, and keeps it until its last event; the response is answered exactly once,
   // perhaps before this returns.
-  static void Run(AnswerPlan plan, const std::shared_ptr<Provider>& provider,
+  static void Run(AnswerPlan plan, const std::shared_ptr<dispatch::RoutedRequest>& routed,
                   std::shared_ptr<net::HttpResponse> response, InFlightSlot slot);
 
-  Answer(AnswerPlan plan, std::shared_ptr<Provider> provider,
+  Answer(AnswerPlan plan, std::shared_ptr<dispatch::RoutedRequest> routed,
          std::shared_ptr<net::HttpResponse> response, InFlightSlot slot);
 
  private:
@@ -76,6 +79,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void Complete(const Finished& finished);
   // `finished`: the figures of an answer that ended but is not passed on.
   void Fail(const Failure& failure, const Finished* finished = nullptr);
+  void NameRoute();
+  bool OpenStream();
   bool Send(std::string bytes, bool last);
   void Log(std::string_view outcome, const Finished* finished) const;
 
@@ -89,19 +94,17 @@ class Answer : public std::enable_shared_from_this<Answer> {
   net::WriteResult FlushLocked();
 
   // Fixed after construction.
-  AnswerPlan plan_;                           // plan_.request is moved to the provider
-  const std::shared_ptr<Provider> provider_;  // outlives generation_
+  const std::shared_ptr<dispatch::RoutedRequest> routed_;
   const std::shared_ptr<net::HttpResponse> response_;
-  const bool wants_calls_;
-  const bool wants_logprobs_;
-  const bool quality_check_;
 
   // The provider's thread only.
-  std::optional<InFlightSlot> slot_;  // given back at the terminal event
-  std::unique_ptr<openai::AnswerStream> stream_;
+  AnswerPlan plan_;
+  std::optional<InFlightSlot> slot_;              // given back at the terminal event
+  std::unique_ptr<openai::AnswerStream> stream_;  // from the first output on
   openai::ToolCallParser calls_in_text_;
-  bool started_ = false;         // the stream's head is out
-  std::string text_;             // so far, where it is needed at the end
+  bool started_ = false;  // the response's headers are out
+  std::string head_;      // the stream's opening event, until it is sent with the first piece
+  std::string text_;      // so far, where it is needed at the end
   std::vector<ToolCall> calls_;  // kWhole
   int n_calls_ = 0;
   std::vector<TokenLogprob> logprobs_;  // kWhole: all; else those of text that is held back

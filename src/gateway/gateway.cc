@@ -7,18 +7,23 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <boost/json.hpp>
 
 #include "base/log.h"
 #include "gateway/answer.h"
 #include "gateway/openai/error_table.h"
 #include "gateway/openai/json_text.h"
-#include "gateway/router/egress_policy.h"
+#include "gateway/openai/object_reader.h"
+#include "gateway/router/record.h"
 
 namespace tandem::gateway {
 namespace {
 
 constexpr std::string_view kModelPath = "/v1/models/";
+constexpr std::string_view kReceiptPath = "/v1/receipts/";
+constexpr std::string_view kAdminPath = "/v1/admin/";
 constexpr size_t kMaxRequestIdBytes = 128;
+constexpr std::chrono::seconds kFlushTimeout{2};
 
 // 128 random bits in hexadecimal: names, not secrets.
 std::string RandomHex() {
@@ -72,26 +77,29 @@ struct Gateway::Call {
   std::shared_ptr<net::HttpResponse> response;
   net::Headers headers;  // of the response
   std::string request_id;
+  std::string client_request_id;  // empty: none, or not a sane one
   auth::Principal principal;
 };
 
-Gateway::Gateway(GatewayOptions options, ModelDirectory* models, auth::KeyRing* keys,
-                 const Clock* clock)
+Gateway::Gateway(GatewayOptions options, GatewayParts parts)
     : options_(std::move(options)),
-      models_(models),
-      keys_(keys),
-      clock_(clock),
+      parts_(parts),
       in_flight_(std::make_shared<std::atomic<int>>(0)) {}
 
 void Gateway::Handle(net::HttpRequest request, std::shared_ptr<net::HttpResponse> response) {
-  Call call{std::move(request), std::move(response), {}, {}, {}};
+  Call call{std::move(request), std::move(response), {}, {}, {}, {}};
+  // Records and receipts go by an id of our own: two clients may send the same.
+  call.request_id = "req-" + RandomHex();
   const std::string_view given = call.request.headers.Find("x-request-id").value_or("");
-  call.request_id = IsSaneRequestId(given) ? std::string(given) : "req-" + RandomHex();
-  call.headers.Set("x-request-id", call.request_id);
+  if (IsSaneRequestId(given)) call.client_request_id = given;
+  call.headers.Set("x-request-id",
+                   call.client_request_id.empty() ? call.request_id : call.client_request_id);
+  call.headers.Set("x-tandem-request-id", call.request_id);
   if (!options_.cors_allow_origin.empty()) {
     call.headers.Set("Access-Control-Allow-Origin", options_.cors_allow_origin);
     call.headers.Set("Access-Control-Expose-Headers",
-                     "x-request-id, x-tandem-tier, x-tandem-model, x-tandem-route-reason");
+                     "x-request-id, x-tandem-request-id, x-tandem-tier, x-tandem-model, "
+                     "x-tandem-route-reason, x-should-retry, retry-after");
   }
   Route(call);
 }
@@ -116,6 +124,10 @@ void Gateway::Route(Call& call) {
     openai::AppendJsonString(options_.version, &body);
     return SendJson(call, 200, body + "}");
   }
+  if (path == "/metrics") {
+    if (RequireMethod(call, "GET") && Authenticate(call) && RequireAdmin(call)) ShowMetrics(call);
+    return;
+  }
   if (path.starts_with("/v1/")) {
     if (Authenticate(call)) RouteV1(call);
     return;
@@ -126,8 +138,22 @@ void Gateway::Route(Call& call) {
 
 void Gateway::RouteV1(Call& call) {
   const std::string_view path = call.request.path;
+  if (path.starts_with(kAdminPath)) {
+    if (RequireAdmin(call)) Administer(call, path.substr(kAdminPath.size()));
+    return;
+  }
+  if (!call.principal.policy.chat) {
+    return SendFailure(call, {FailureCode::kPermissionDenied,
+                              "this key is for the admin API only; make one with the scope chat"});
+  }
   if (path == "/v1/chat/completions" || path == "/v1/chat/streaming") {
     if (RequireMethod(call, "POST")) Chat(call, path == "/v1/chat/streaming");
+  } else if (path == "/v1/route/explain") {
+    if (RequireMethod(call, "POST")) ExplainRoute(call);
+  } else if (path == "/v1/events") {
+    if (RequireMethod(call, "POST")) RecordEvent(call);
+  } else if (path.starts_with(kReceiptPath)) {
+    if (RequireMethod(call, "GET")) ShowReceipt(call, path.substr(kReceiptPath.size()));
   } else if (path == "/v1/models") {
     if (RequireMethod(call, "GET")) ListModels(call);
   } else if (path.starts_with(kModelPath)) {
@@ -139,62 +165,193 @@ void Gateway::RouteV1(Call& call) {
   }
 }
 
+// The body of a chat as the dispatcher takes it. `generate` is empty afterwards.
+std::expected<dispatch::Incoming, Failure> Gateway::ToIncoming(const Call& call,
+                                                               openai::ChatRequest& parsed) const {
+  dispatch::Incoming incoming;
+  if (!parsed.mode.empty()) {
+    const Result<Mode> mode = ParseMode(parsed.mode);
+    if (!mode) {
+      return std::unexpected(Failure{FailureCode::kInvalidRequest, mode.error().message, "mode"});
+    }
+    incoming.mode = *mode;
+  }
+  incoming.request = std::move(parsed.generate);
+  incoming.request.request_id = call.request_id;
+  incoming.client_request_id = call.client_request_id;
+  incoming.model = parsed.model;
+  incoming.user = std::move(parsed.user);
+  incoming.conversation_id = std::move(parsed.conversation_id);
+  if (incoming.conversation_id.empty()) {
+    incoming.conversation_id = call.request.headers.Find("x-tandem-conversation").value_or("");
+  }
+  incoming.may_fall_back = parsed.may_fall_back;
+  incoming.streamed = parsed.stream;
+  incoming.max_ttft_ms = parsed.max_ttft_ms;
+  incoming.max_latency_ms = parsed.max_latency_ms;
+  incoming.max_cost_usd = parsed.max_cost_usd;
+  incoming.key_id = call.principal.key_id;
+  incoming.account = call.principal.account;
+  const auth::KeyPolicy& policy = call.principal.policy;
+  incoming.key.models = policy.models;
+  incoming.key.device = policy.device;
+  incoming.key.cloud = policy.cloud;
+  // What is stored was checked; a name that this version does not know is as strict as can be.
+  incoming.key.privacy = ParsePrivacy(policy.privacy).value_or(Privacy::kOnDevice);
+  if (policy.budget && parts_.budgets != nullptr) {
+    incoming.key.budget_left_usd =
+        static_cast<double>(parts_.budgets->Left(call.principal.account, *policy.budget)) / 1e9;
+  }
+  return incoming;
+}
+
 void Gateway::Chat(Call& call, bool lines) {
   auto parsed = openai::ParseChatRequest(call.request.body, options_.body);
   if (!parsed) return SendFailure(call, parsed.error());
-  if (draining_) {
-    return SendFailure(
-        call, {FailureCode::kShuttingDown, "the server is shutting down; send the request again"});
-  }
-  auto resolved = models_->Resolve(parsed->model);
-  if (!resolved) {
-    if (resolved.error().param.empty()) resolved.error().param = "model";
-    return SendFailure(call, resolved.error());
-  }
-  Provider& provider = *resolved->provider;
-
+  parsed->stream |= lines;
   AnswerPlan plan;
-  plan.route = {call.request_id, parsed->model, std::string(provider.model()), provider.tier(),
-                resolved->reason};
-  call.headers.Set("x-tandem-tier", TierName(provider.tier()));
-  call.headers.Set("x-tandem-model", provider.model());
-  call.headers.Set("x-tandem-route-reason", resolved->reason);
-  parsed->generate.request_id = call.request_id;
-  if (provider.tier() == Tier::kCloud) {
-    // What the key and the conversation demand comes with the strategy; the request's own demands
-    // are looked at here already.
-    auto permit = EgressPolicy::Permit(parsed->generate, Privacy::kAny, Mode::kPreferOnDevice);
-    if (!permit) {
-      permit.error().param = "model";
-      return SendFailure(call, permit.error());
-    }
-    parsed->generate.egress = *std::move(permit);
+  plan.wants_calls = !parsed->generate.tools_json.empty();
+  plan.wants_logprobs = parsed->generate.top_logprobs.has_value();
+  plan.quality_check = parsed->generate.quality_check;
+  auto incoming = ToIncoming(call, *parsed);
+  if (!incoming) return SendFailure(call, incoming.error());
+  if (draining_) {
+    const Failure failure{FailureCode::kShuttingDown,
+                          "the server is shutting down; send the request again"};
+    parts_.dispatcher->RecordRefusal(*incoming, failure);
+    return SendFailure(call, failure);
   }
   auto slot = InFlightSlot::TryTake(in_flight_, options_.max_in_flight);
   if (!slot) {
-    return SendFailure(call, {FailureCode::kRateLimited,
-                              fmt::format("{} answers are running already; try again shortly",
-                                          options_.max_in_flight)});
+    const Failure failure{
+        FailureCode::kRateLimited,
+        fmt::format("{} answers are running already; try again shortly", options_.max_in_flight)};
+    parts_.dispatcher->RecordRefusal(*incoming, failure);
+    return SendFailure(call, failure);
+  }
+  auto routed = parts_.dispatcher->Route(*std::move(incoming));
+  if (routed && !ReserveBudget(call, **routed)) return;
+  if (!routed) {
+    if (routed.error().param.empty()) routed.error().param = "model";
+    return SendFailure(call, routed.error());
   }
 
-  plan.request = std::move(parsed->generate);
   plan.form = lines            ? AnswerForm::kLines
               : parsed->stream ? AnswerForm::kChunks
                                : AnswerForm::kWhole;
-  plan.head = {"chatcmpl-" + RandomHex(), UnixSeconds(clock_->SystemNow()), plan.route.model};
+  plan.head = {"chatcmpl-" + RandomHex(), UnixSeconds(parts_.clock->SystemNow()), parsed->model};
+  plan.route.request_id = call.request_id;
+  plan.route.requested_model = std::move(parsed->model);
+  plan.route.privacy = (*routed)->privacy();
   plan.include_usage = parsed->include_usage;
   plan.include_route = parsed->include_tandem;
   plan.parallel_tool_calls = parsed->parallel_tool_calls;
   plan.headers = std::move(call.headers);
   plan.key_id = call.principal.key_id;
   plan.max_pending_bytes = options_.max_pending_bytes;
-  Answer::Run(std::move(plan), resolved->provider, std::move(call.response), *std::move(slot));
+  Answer::Run(std::move(plan), *routed, std::move(call.response), *std::move(slot));
+}
+
+void Gateway::ExplainRoute(Call& call) {
+  auto parsed = openai::ParseChatRequest(call.request.body, options_.body);
+  if (!parsed) return SendFailure(call, parsed.error());
+  auto incoming = ToIncoming(call, *parsed);
+  if (!incoming) return SendFailure(call, incoming.error());
+  const auto record = parts_.dispatcher->Explain(*incoming);
+  if (!record) return SendFailure(call, record.error());
+  SendJson(call, 200, DecisionRecordJson(*record));
+}
+
+// Puts aside what the dearest candidate will probably cost; false where the key has not that much,
+// and the call is answered.
+bool Gateway::ReserveBudget(Call& call, dispatch::RoutedRequest& routed) {
+  if (parts_.budgets == nullptr || parts_.books == nullptr) return true;
+  double dearest = 0;
+  for (const Candidate& candidate : routed.record().decision.candidates) {
+    dearest = std::max(dearest, candidate.predicted_cost_usd);
+  }
+  auto reservation = parts_.budgets->Reserve(call.principal.account, call.principal.policy.budget,
+                                             static_cast<usage::NanoUsd>(dearest * 1e9));
+  if (reservation) {
+    parts_.books->Reserve(call.request_id, *std::move(reservation));
+    return true;
+  }
+  const Failure failure{FailureCode::kBudgetExceeded, reservation.error().message};
+  routed.Refuse(failure);
+  SendFailure(call, failure);
+  return false;
+}
+
+// {"request_id":"req-...","event":"..."}: the user made use of an answer.
+void Gateway::RecordEvent(Call& call) {
+  boost::system::error_code error;
+  const boost::json::value body = boost::json::parse(call.request.body, error);
+  const boost::json::object* object = body.if_object();
+  if (error || object == nullptr) {
+    return SendFailure(call, {FailureCode::kInvalidRequest, "the body must be a JSON object"});
+  }
+  const openai::ObjectReader reader(*object, "");
+  const auto id = reader.String("request_id");
+  const auto event = reader.String("event");
+  if (!id || !event) return SendFailure(call, !id ? id.error() : event.error());
+  if (!*id || !*event) {
+    return SendFailure(
+        call, {FailureCode::kInvalidRequest, "is required", !*id ? "request_id" : "event"});
+  }
+  // Answers outside a roll-out have no arm to compare; that is no mistake of the application.
+  const bool counted = parts_.dispatcher->Engage(**id).has_value();
+  SendJson(call, 202, counted ? R"({"status":"counted"})" : R"({"status":"not_in_a_rollout"})");
+}
+
+void Gateway::ShowReceipt(Call& call, std::string_view request_id) {
+  const Failure none{FailureCode::kNotFound, "there is no receipt of a request by that id"};
+  if (parts_.usage == nullptr || parts_.books == nullptr) return SendFailure(call, none);
+  parts_.books->Flush(kFlushTimeout);
+  auto record = parts_.usage->Find(request_id);
+  if (!record) return SendFailure(call, FailureFromError(std::move(record).error()));
+  const bool theirs =
+      *record && ((*record)->key_id == call.principal.key_id || call.principal.policy.admin);
+  if (!theirs || (*record)->receipt_json.empty()) return SendFailure(call, none);
+  SendJson(call, 200, std::move((*record)->receipt_json));
+}
+
+bool Gateway::RequireAdmin(Call& call) {
+  if (call.principal.policy.admin) return true;
+  SendFailure(call, {FailureCode::kPermissionDenied,
+                     "this needs a key with the scope admin; 'tandem keys create NAME --scope "
+                     "admin' makes one"});
+  return false;
+}
+
+void Gateway::Administer(Call& call, std::string_view path) {
+  if (parts_.admin == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server has no admin API"});
+  }
+  admin::AdminRequest request{.method = call.request.method,
+                              .path = path,
+                              .query = net::ParseQuery(call.request.query),
+                              .body = call.request.body,
+                              .if_match = call.request.headers.Find("If-Match").value_or(""),
+                              .who = "key:" + call.principal.key_id};
+  if (request.if_match.size() >= 2 && request.if_match.starts_with('"')) {
+    request.if_match = request.if_match.substr(1, request.if_match.size() - 2);
+  }
+  admin::AdminReply reply = parts_.admin->Handle(request);
+  SendJson(call, reply.status, std::move(reply.body));
+}
+
+void Gateway::ShowMetrics(Call& call) {
+  if (parts_.metrics == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server keeps no figures"});
+  }
+  call.headers.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
+  call.response->SendFull(200, std::move(call.headers), parts_.metrics->PrometheusText());
 }
 
 void Gateway::ListModels(Call& call) {
   std::string body = "{\"object\":\"list\",\"data\":[";
   bool first = true;
-  for (const ModelDirectory::Model& model : models_->List()) {
+  for (const ModelDirectory::Model& model : parts_.models->List()) {
     if (!std::exchange(first, false)) body += ',';
     AppendModel(model, &body);
   }
@@ -203,7 +360,7 @@ void Gateway::ListModels(Call& call) {
 
 void Gateway::ShowModel(Call& call, std::string_view encoded_id) {
   const std::optional<std::string> id = net::PercentDecode(encoded_id);
-  for (const ModelDirectory::Model& model : models_->List()) {
+  for (const ModelDirectory::Model& model : parts_.models->List()) {
     if (model.id != id) continue;
     std::string body;
     AppendModel(model, &body);
@@ -216,7 +373,7 @@ void Gateway::ShowModel(Call& call, std::string_view encoded_id) {
 }
 
 void Gateway::MemoryStatus(Call& call) {
-  const Result<ModelDirectory::Memory> memory = models_->ReadMemory();
+  const Result<ModelDirectory::Memory> memory = parts_.models->ReadMemory();
   if (!memory) return SendFailure(call, FailureFromError(memory.error()));
   // "mb" is 2^20 bytes, as the operating systems of devices count.
   SendJson(call, 200,
@@ -228,7 +385,7 @@ void Gateway::MemoryStatus(Call& call) {
 }
 
 bool Gateway::Authenticate(Call& call) {
-  auto principal = keys_->Verify(BearerKey(call.request.headers));
+  auto principal = parts_.keys->Verify(BearerKey(call.request.headers));
   if (principal) {
     call.principal = *std::move(principal);
     return true;

@@ -1,10 +1,13 @@
 // The gateway's door: a request in, a metered stream out. Charter of gateway/: HTTP requests of the
 // public API, from the key to the last byte of the answer; it includes base/, net/ and the
 // gateway's rooms. Deliberately absent: sockets (net/ calls Handle), models and their loading (app/
-// gives a ModelDirectory), configuration files.
+// gives a ModelDirectory), who answers (gateway/dispatch), configuration files.
 //
 //   POST /v1/chat/completions, /v1/chat/streaming    GET /v1/models, /v1/models/{id}
-//   GET /v1/device/memory-status                     GET /healthz, /readyz, /version (no key)
+//   POST /v1/route/explain                           GET /v1/device/memory-status
+//   POST /v1/events                                  GET /v1/receipts/{request id}
+//   /v1/admin/... (scope admin; gateway/admin)       GET /metrics (scope admin)
+//   GET /healthz, /readyz, /version (no key)
 #pragma once
 
 #include <atomic>
@@ -17,9 +20,15 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "gateway/admin/admin.h"
+#include "gateway/auth/budget.h"
 #include "gateway/auth/key_ring.h"
+#include "gateway/bookkeeper.h"
+#include "gateway/dispatch/dispatcher.h"
 #include "gateway/openai/chat_request.h"
 #include "gateway/provider/provider.h"
+#include "gateway/usage/usage_reader.h"
+#include "metrics/registry.h"
 #include "net/http_server.h"
 
 namespace tandem::gateway {
@@ -30,20 +39,12 @@ class ModelDirectory {
  public:
   virtual ~ModelDirectory() = default;
 
-  struct Resolution {
-    std::shared_ptr<Provider> provider;  // never null
-    std::string reason;                  // for x-tandem-route-reason, for example "requested_model"
-  };
-  // The provider that answers to `name`, a model's id or an alias.
-  // Errors: kModelNotFound; kModelNotInstalled with the command that installs it.
-  virtual std::expected<Resolution, Failure> Resolve(std::string_view name) = 0;
-
   struct Model {
     std::string id;
     int64_t created = 0;              // seconds since 1970
     std::string owned_by = "tandem";  // OpenAI's field
   };
-  // Every name that Resolve answers to, aliases too, in the order to show them in.
+  // Every name of a model that is answered to, aliases too, in the order to show them in.
   virtual std::vector<Model> List() = 0;
 
   struct Memory {
@@ -68,10 +69,24 @@ struct GatewayOptions {
   std::string cors_allow_origin;
 };
 
-// Thread: any. The directory, the keys and the clock must outlive this object and every answer.
+// What the gateway works with. All of it outlives the gateway and every answer.
+struct GatewayParts {
+  ModelDirectory* models = nullptr;
+  dispatch::Dispatcher* dispatcher = nullptr;
+  auth::KeyRing* keys = nullptr;
+  const Clock* clock = nullptr;
+  // Null, each: what needs it answers 404.
+  Bookkeeper* books = nullptr;            // receipts; keys have no budgets without
+  auth::BudgetLedger* budgets = nullptr;  // null: keys have no budgets
+  usage::UsageReader* usage = nullptr;    // receipts
+  admin::Admin* admin = nullptr;          // /v1/admin/
+  metrics::Registry* metrics = nullptr;   // /metrics
+};
+
+// Thread: any.
 class Gateway {
  public:
-  Gateway(GatewayOptions options, ModelDirectory* models, auth::KeyRing* keys, const Clock* clock);
+  Gateway(GatewayOptions options, GatewayParts parts);
 
   // Answers every request exactly once, now or later from a provider's thread. Never waits.
   // Errors are OpenAI's error object with the status of gateway/openai/error_table.h.
@@ -87,7 +102,16 @@ class Gateway {
   struct Call;
   void Route(Call& call);
   void RouteV1(Call& call);
+  std::expected<dispatch::Incoming, Failure> ToIncoming(const Call& call,
+                                                        openai::ChatRequest& parsed) const;
   void Chat(Call& call, bool lines);
+  void ExplainRoute(Call& call);
+  bool ReserveBudget(Call& call, dispatch::RoutedRequest& routed);
+  void RecordEvent(Call& call);
+  void ShowReceipt(Call& call, std::string_view request_id);
+  void Administer(Call& call, std::string_view path);
+  void ShowMetrics(Call& call);
+  bool RequireAdmin(Call& call);
   void ListModels(Call& call);
   void ShowModel(Call& call, std::string_view encoded_id);
   void MemoryStatus(Call& call);
@@ -98,9 +122,7 @@ class Gateway {
   static bool RequireMethod(Call& call, std::string_view method);
 
   const GatewayOptions options_;
-  ModelDirectory* const models_;
-  auth::KeyRing* const keys_;
-  const Clock* const clock_;
+  const GatewayParts parts_;
   std::atomic<bool> draining_ = false;
   // Shared with the answers, which may outlive this object.
   const std::shared_ptr<std::atomic<int>> in_flight_;

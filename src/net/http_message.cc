@@ -61,6 +61,24 @@ std::optional<std::string> PercentDecode(std::string_view text) {
   return out;
 }
 
+std::map<std::string, std::string, std::less<>> ParseQuery(std::string_view query) {
+  std::map<std::string, std::string, std::less<>> fields;
+  while (!query.empty()) {
+    const std::string_view pair = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(query.size(), pair.size() + 1));
+    const size_t equals = std::min(pair.find('='), pair.size());
+    const auto decode = [](std::string_view text) {
+      std::string spaced(text);
+      std::ranges::replace(spaced, '+', ' ');
+      return PercentDecode(spaced);
+    };
+    auto name = decode(pair.substr(0, equals));
+    auto value = decode(pair.substr(std::min(pair.size(), equals + 1)));
+    if (name && value && !name->empty()) fields[*std::move(name)] = *std::move(value);
+  }
+  return fields;
+}
+
 std::string_view ReasonPhrase(int status) {
   switch (status) {
     case 100:

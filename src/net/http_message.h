@@ -7,7 +7,9 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <initializer_list>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -62,6 +64,10 @@ struct HttpRequest {
 
 // "a%20b" -> "a b". '+' stays '+'. Nothing for a bad or truncated escape.
 std::optional<std::string> PercentDecode(std::string_view text);
+
+// "a=1&b=x%20y" by name, decoded; '+' is a space. Of a name that comes twice the last counts; a
+// pair with a bad escape is left out.
+std::map<std::string, std::string, std::less<>> ParseQuery(std::string_view query);
 
 // "OK" for 200, "" for a status without a registered phrase.
 std::string_view ReasonPhrase(int status);

@@ -29,6 +29,14 @@ TEST(HeadersTest, CaseFoldingIsForLettersOnly) {
   EXPECT_FALSE(EqualsIgnoreCase("@", "`"));
 }
 
+TEST(ParseQueryTest, DecodesPairsAndLeavesBrokenOnesOut) {
+  using Fields = std::map<std::string, std::string, std::less<>>;
+  EXPECT_EQ(ParseQuery(""), Fields{});
+  EXPECT_EQ(ParseQuery("a=1&b=x%20y+z&flag&=v&c=%zz&a=2&d=p%3Dq=r"),
+            (Fields{{"a", "2"}, {"b", "x y z"}, {"flag", ""}, {"d", "p=q=r"}}));
+  EXPECT_EQ(ParseQuery("&&a=&"), (Fields{{"a", ""}}));
+}
+
 TEST(PercentDecodeTest, DecodesEscapesAndRefusesBrokenOnes) {
   EXPECT_EQ(PercentDecode("/v1/models/a%2Fb%20c+d%c3%A9"), "/v1/models/a/b c+d\xC3\xA9");
   EXPECT_EQ(PercentDecode("%00").value().size(), 1u);

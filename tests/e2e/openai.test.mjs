@@ -144,7 +144,7 @@ test('an unknown model is a NotFoundError with model_not_found', async () => {
 
 test('a known model that is not installed says how to install it', async () => {
   await assert.rejects(
-    client.chat.completions.create({ model: 'mimo-7b', messages: ask('Hi') }),
+    client.chat.completions.create({ model: 'mimo-7b', messages: ask('Hi'), fallback: false }),
     (error) => {
       assert.equal(error.status, 409);
       assert.equal(error.code, 'model_not_installed');

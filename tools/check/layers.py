@@ -14,8 +14,9 @@ SRC = ROOT / "src"
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 TEST = re.compile(r"(_test\.cc$|/testing/)")
 # Rooms of a wing that its door's signature is made of, so that they are part of the door.
-DOORS = {"gateway/provider": {"app"}, "gateway/auth": {"app"}, "gateway/router": {"app"},
-         "gateway/upstream": {"app"}, "gateway/privacy": {"app"}, "gateway/usage": {"app"}}
+DOORS = {room: {"app"} for room in (
+    "gateway/provider", "gateway/admin", "gateway/auth", "gateway/dispatch", "gateway/relay",
+    "gateway/router", "gateway/upstream", "gateway/privacy", "gateway/usage")}
 
 
 def read_layers():

@@ -102,7 +102,7 @@ std::optional<CanaryControl::Assignment> CanaryControl::Assign(std::string_view 
   if (canary_ == nullptr) return std::nullopt;
   const bool promoted = canary_->state() == Canary::State::kPromoted;
   const bool rolled_back = canary_->state() == Canary::State::kRolledBack;
-  return Assignment{plan_->target, plan_->baseline,
+  return Assignment{plan_->target, plan_->baseline, plan_->strategy,
                     promoted || (!rolled_back && canary_->Assigned(subject))};
 }
 

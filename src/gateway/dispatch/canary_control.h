@@ -17,8 +17,9 @@ namespace tandem::gateway::dispatch {
 
 struct CanaryPlan {
   CanaryOptions options;
-  std::string target;    // the new one: a target's id
-  std::string baseline;  // whose place it takes
+  std::string target;         // the new one: a target's id
+  std::string baseline;       // whose place it takes
+  std::string strategy = {};  // whose targets these are; empty: the default one's
 
   friend bool operator==(const CanaryPlan&, const CanaryPlan&) = default;
 };
@@ -57,6 +58,7 @@ class CanaryControl {
   struct Assignment {
     std::string target;
     std::string baseline;
+    std::string strategy;
     bool assigned = false;
   };
   std::optional<Assignment> Assign(std::string_view subject) const;

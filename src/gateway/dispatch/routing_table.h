@@ -31,24 +31,44 @@ struct TargetRun {
   // The next candidate starts as well when there is no first token by then.
   std::optional<std::chrono::milliseconds> hedge_after;
   int max_retries = 2;
+  enum class Continuation {
+    kAuto,  // exactly where the provider can, else by being asked to
+    kNone,  // it is not asked to go on with another's answer
+    kPrompted,
+  } continuation = Continuation::kAuto;
   // A first token later than this counts as a slow call in the breaker; 0: none is slow.
   std::chrono::milliseconds slow_after{0};
 
   friend bool operator==(const TargetRun&, const TargetRun&) = default;
 };
 
+// A local answer is looked at before it is shown, and the next candidate asked where the model was
+// unsure of its beginning.
+struct Cascade {
+  int tokens = 28;                      // looked at, or as many as come
+  std::chrono::milliseconds time{400};  // within so long after the first
+  double min_mean_logprob = -1.5;       // natural logarithm; below: given up
+  std::map<TaskClass, double> by_task;  // in its place, for a class that it was calibrated for
+
+  friend bool operator==(const Cascade&, const Cascade&) = default;
+};
+
+// A strategy and how its targets are run.
+struct RunnableStrategy {
+  Strategy strategy;                      // valid
+  std::map<std::string, TargetRun> runs;  // by target id; absent: TargetRun's defaults
+  std::chrono::milliseconds deadline{0};  // for the whole chain of providers; 0: none
+  bool hand_off = true;                   // another provider may continue an answer
+};
+
 struct RoutingTable {
-  std::string digest;                // SHA-256 of the configuration, hexadecimal
-  std::vector<Strategy> strategies;  // the first is the default; at least one; each valid
-  // By strategy name and target id, "three-tier/cloud"; absent: TargetRun's defaults.
-  std::map<std::string, TargetRun, std::less<>> runs;
+  std::string digest;                        // SHA-256 of the configuration, hexadecimal
+  std::vector<RunnableStrategy> strategies;  // the first is the default; at least one
   BreakerOptions breaker;
   Privacy privacy = Privacy::kAny;          // of every request at the least
   std::vector<std::string> redacted_names;  // of people and things, for Privacy::kRedacted
-  std::chrono::milliseconds deadline{0};    // for the whole chain of providers; 0: none
-  bool hand_off = true;                     // another provider may continue an answer
-  std::optional<CanaryPlan> canary;         // started when it differs from the one that ran last
-  std::string reference_model;              // whose price savings are measured against
+  std::optional<Cascade> cascade;
+  std::optional<CanaryPlan> canary;  // started when it differs from the one that ran last
 };
 
 // What others know about the targets; app/ implements it over the engine, the fleet and the

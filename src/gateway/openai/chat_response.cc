@@ -66,6 +66,34 @@ void AppendCallFields(const ToolCall& call, std::string* out) {
   *out += '}';
 }
 
+// "attempts": who was asked in which order, what became of it, and which bytes of the text are
+// theirs: where there is more than one with text, the seams.
+void AppendAttempts(const std::vector<Attempt>& attempts, std::string* out) {
+  *out += "\"attempts\":[";
+  for (size_t i = 0; i < attempts.size(); ++i) {
+    const Attempt& attempt = attempts[i];
+    *out += i == 0 ? "{" : ",{";
+    AppendField("target", attempt.target, out);
+    *out += ',';
+    AppendField("model", attempt.model, out);
+    *out += ',';
+    AppendField("tier", TierName(attempt.tier), out);
+    *out += ',';
+    AppendField("reason", attempt.reason, out);
+    *out += ',';
+    AppendField("outcome", AttemptOutcomeName(attempt.outcome), out);
+    if (attempt.failure) {
+      *out += ',';
+      AppendField("code", WireErrorOf(*attempt.failure).code, out);
+    }
+    fmt::format_to(std::back_inserter(*out),
+                   ",\"text\":[{},{}],\"prompt_tokens\":{},\"completion_tokens\":{}}}",
+                   attempt.text_begin, attempt.text_end, attempt.usage.prompt_tokens,
+                   attempt.usage.completion_tokens);
+  }
+  *out += ']';
+}
+
 void AppendRoute(const RouteInfo& route, const AnswerEnd& end, std::string* out) {
   *out += "{";
   AppendField("request_id", route.request_id, out);
@@ -77,6 +105,10 @@ void AppendRoute(const RouteInfo& route, const AnswerEnd& end, std::string* out)
   AppendField("requested_model", route.requested_model, out);
   *out += ',';
   AppendField("route_reason", route.reason, out);
+  *out += ',';
+  AppendField("privacy", PrivacyName(route.privacy), out);
+  *out += ',';
+  AppendAttempts(end.attempts, out);
   fmt::format_to(std::back_inserter(*out), ",\"ttft_ms\":{:.3f},\"e2e_ms\":{:.3f}}}", end.ttft_ms,
                  end.e2e_ms);
 }

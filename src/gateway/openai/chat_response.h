@@ -27,6 +27,7 @@ struct RouteInfo {
   std::string model;
   Tier tier = Tier::kDeviceSmall;
   std::string reason;
+  Privacy privacy = Privacy::kAny;  // that applied
 };
 
 // The end of an answer that went well.
@@ -36,6 +37,7 @@ struct AnswerEnd {
   Usage usage = {};
   double ttft_ms = 0;
   double e2e_ms = 0;
+  std::vector<Attempt> attempts = {};  // who was asked, and whose text is where
 };
 
 // "stop", "length", "tool_calls" or "content_filter".

@@ -158,6 +158,13 @@ Result<crypto::SigningKey> ReadOrMakeSigningKey(const std::filesystem::path& pat
 
 }  // namespace
 
+uint64_t ReceiptSequence(std::string_view receipt) {
+  json::error_code error;
+  const json::value value = json::parse(receipt, error);
+  const json::object* object = error ? nullptr : value.if_object();
+  return object == nullptr ? 0 : NumberAt(*object, "sequence").value_or(0);
+}
+
 std::string ReceiptDigest(std::string_view receipt) { return crypto::Sha256Hex(receipt); }
 
 Result<VerifiedReceipt> VerifyReceipt(std::string_view receipt, const crypto::PublicKey& key) {

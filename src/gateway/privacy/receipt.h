@@ -43,6 +43,9 @@ struct VerifiedReceipt {
 // What the next receipt of a node has as `previous`: SHA-256 of the text, hexadecimal.
 std::string ReceiptDigest(std::string_view receipt);
 
+// The number of a receipt in its node's chain, unchecked; 0 for what is no receipt.
+uint64_t ReceiptSequence(std::string_view receipt);
+
 // Errors: kInvalidArgument where `receipt` has not the form of one; kPermissionDenied where the
 // signature does not fit: a byte was changed, or another key signed it.
 // Cost: one signature check (about 100 us) and one pass over the text.

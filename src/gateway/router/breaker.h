@@ -32,6 +32,8 @@ struct BreakerOptions {
   std::chrono::milliseconds window{60'000};
   std::chrono::milliseconds slow_start{30'000};
   std::chrono::milliseconds max_recovery{600'000};
+
+  friend bool operator==(const BreakerOptions&, const BreakerOptions&) = default;
 };
 
 enum class CallOutcome {

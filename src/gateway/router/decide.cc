@@ -39,10 +39,11 @@ std::optional<Rejection> Reject(const Target& target, std::string reason, std::s
 // Questions 1 to 5 of decide.h, in their order. Nothing: the target may answer.
 std::optional<Rejection> RejectByPolicy(const Context& context, const Target& target) {
   const KeyPolicy& key = context.key;
-  if (context.explicit_model && !context.strategy.fall_back_from_explicit_model &&
-      !Answers(target, context.request.model)) {
+  const bool may_fall_back =
+      context.strategy.fall_back_from_explicit_model && context.request.may_fall_back;
+  if (context.explicit_model && !may_fall_back && !Answers(target, context.request.model)) {
     return Reject(target, "other_model",
-                  "the request names another model and the strategy allows no fallback from it");
+                  "the request names another model and no fallback from it is allowed");
   }
   if (!key.models.empty() && std::ranges::find(key.models, target.model) == key.models.end()) {
     return Reject(target, "key_policy",
@@ -68,10 +69,15 @@ std::optional<Rejection> RejectByPolicy(const Context& context, const Target& ta
 std::optional<Rejection> RejectByFacts(const Context& context, const Target& target,
                                        const TargetState& state) {
   const RequestFacts& request = context.request;
-  if (!state.enabled) return Reject(target, "disabled", "the target is switched off");
+  if (!state.enabled) {
+    return Reject(target, "disabled",
+                  state.remedy.empty() ? "the target is switched off" : state.remedy);
+  }
   if (!state.installed) {
     return Reject(target, "not_installed",
-                  fmt::format("install it with 'tandem pull {}'", target.model));
+                  state.remedy.empty()
+                      ? fmt::format("install it with 'tandem pull {}'", target.model)
+                      : state.remedy);
   }
   if (state.credential_rejected) {
     return Reject(target, "credential",
@@ -269,7 +275,9 @@ void ExplainRefusal(double retry_after_s, Decision* decision) {
                         rejection.reason == "privacy";
     if (!chosen && first == nullptr) first = &rejection;
   }
-  if (refused_for_privacy) {
+  // Only-on-device is a privacy contract too, where nothing on the device stands in the way.
+  const bool kept_here = first == nullptr && decision->mode == Mode::kOnlyOnDevice;
+  if (refused_for_privacy || kept_here) {
     decision->failure = FailureCode::kPrivacyRefused;
     decision->failure_message =
         "the privacy contract keeps this request on the device, which cannot serve it: " + reasons;
@@ -361,6 +369,7 @@ Decision Decide(const Strategy& strategy, std::span<const TargetState> states,
     });
     decision.candidates.push_back(std::move(least_bad->candidate));
   }
+  if (!request.may_fall_back && decision.candidates.size() > 1) decision.candidates.resize(1);
   if (decision.candidates.empty()) ExplainRefusal(retry_after_s, &decision);
   return decision;
 }

@@ -41,6 +41,7 @@ struct Target {
 struct TargetState {
   bool installed = true;
   bool enabled = true;
+  std::string remedy;  // where it is not installed or not enabled: what would change that
   bool breaker_open = false;
   double failure_share = 0;          // for the choice among open breakers
   bool cooling_down = false;         // a 429's Retry-After has not passed: sorted last
@@ -86,6 +87,7 @@ struct RequestFacts {
   std::optional<double> max_ttft_ms;
   std::optional<double> max_latency_ms;
   std::optional<double> max_cost_usd;
+  bool may_fall_back = true;  // false: only the first choice, or the model named, may answer
   std::string pinned_target;  // of this conversation; empty: none
   // A roll-out that runs, and whether this subject is in it.
   std::string canary_target;    // takes the place of canary_baseline; empty: no roll-out

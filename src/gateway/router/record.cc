@@ -75,7 +75,7 @@ BOOST_DESCRIBE_STRUCT(Strategy, (),
                       (name, mode, targets, rules, splits, fall_back_from_explicit_model,
                        min_battery_share))
 BOOST_DESCRIBE_STRUCT(TargetState, (),
-                      (installed, enabled, breaker_open, failure_share, cooling_down,
+                      (installed, enabled, remedy, breaker_open, failure_share, cooling_down,
                        credential_rejected, retry_after_s, queue_full, memory_wanted_bytes,
                        memory_free_bytes, queue_ms, network_ms, prefill_tokens_per_second,
                        decode_tokens_per_second))
@@ -84,8 +84,8 @@ BOOST_DESCRIBE_STRUCT(KeyPolicy, (), (models, device, cloud, privacy, budget_lef
 BOOST_DESCRIBE_STRUCT(RequestFacts, (),
                       (model, subject, mode, privacy, conversation_privacy, task, complex_reasoning,
                        require_high_quality, needs_tools, needs_images, prompt_tokens,
-                       answer_tokens, max_ttft_ms, max_latency_ms, max_cost_usd, pinned_target,
-                       canary_target, canary_baseline, canary_assigned))
+                       answer_tokens, max_ttft_ms, max_latency_ms, max_cost_usd, may_fall_back,
+                       pinned_target, canary_target, canary_baseline, canary_assigned))
 BOOST_DESCRIBE_STRUCT(Candidate, (),
                       (target, reason, redact, predicted_ttft_ms, predicted_e2e_ms,
                        predicted_cost_usd))

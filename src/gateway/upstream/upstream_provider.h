@@ -44,6 +44,8 @@ class UpstreamProvider final : public Provider {
 
   std::string_view model() const override { return options_.model; }
   Tier tier() const override { return Tier::kCloud; }
+  // Whether it goes on with GenerateRequest::assistant_prefix.
+  bool continues() const { return quirks_.prefix != NativePrefix::kNone; }
   // Failures: kPrivacyRefused without a permit that covers the request, kUnsupported for one that
   // this kind of upstream would not answer as it was asked (CheckServable), both before any
   // connection is made; kUnavailable, kDeadlineExceeded, and the rest as FailureFromStatus says.

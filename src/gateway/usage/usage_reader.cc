@@ -343,6 +343,12 @@ Result<std::optional<UsageRecord>> UsageReader::Find(std::string_view request_id
   return record;
 }
 
+Result<std::vector<std::string>> UsageReader::RecentReceipts(int limit) {
+  return database_->Query<std::string>(
+      "SELECT receipt FROM usage_records WHERE receipt <> '' ORDER BY started_at_ms DESC LIMIT $1",
+      {limit}, [](const Row& row) { return row.Text(0); });
+}
+
 Result<std::vector<AccountSpend>> UsageReader::Spent() {
   return database_->Query<AccountSpend>(
       "SELECT account, month, cost_nano_usd FROM usage_spend ORDER BY account, month", {},

@@ -85,6 +85,9 @@ class UsageReader {
   // is none.
   Result<std::optional<UsageRecord>> Find(std::string_view request_id);
 
+  // The receipts of the newest records that have one, at most so many.
+  Result<std::vector<std::string>> RecentReceipts(int limit);
+
   // By account and month; also of records that are deleted by now.
   Result<std::vector<AccountSpend>> Spent();
 

@@ -1,11 +1,11 @@
-#include "gateway/answer_check.h"
+#include "gateway/dispatch/answer_check.h"
 
 #include <algorithm>
 #include <cstddef>
 
 #include <fmt/format.h>
 
-namespace tandem::gateway {
+namespace tandem::gateway::dispatch {
 namespace {
 
 // Loops of quantised models repeat a word, a sentence or a paragraph.
@@ -53,4 +53,4 @@ std::optional<std::string> FindDegeneration(std::string_view text) {
   return std::nullopt;
 }
 
-}  // namespace tandem::gateway
+}  // namespace tandem::gateway::dispatch

@@ -1,11 +1,11 @@
-#include "gateway/answer_check.h"
+#include "gateway/dispatch/answer_check.h"
 
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-namespace tandem::gateway {
+namespace tandem::gateway::dispatch {
 namespace {
 
 using ::testing::HasSubstr;
@@ -58,4 +58,4 @@ TEST(FindDegenerationTest, BrokenBytesAreNamed) {
 }
 
 }  // namespace
-}  // namespace tandem::gateway
+}  // namespace tandem::gateway::dispatch

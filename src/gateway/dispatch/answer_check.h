@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-namespace tandem::gateway {
+namespace tandem::gateway::dispatch {
 
 // Why the text is not fit to be an answer: which check failed and its figure; nothing where it is.
 //   empty        no character but white space
@@ -14,4 +14,4 @@ namespace tandem::gateway {
 // Cost: linear in the text, times kMaxPeriod for its tail.
 std::optional<std::string> FindDegeneration(std::string_view text);
 
-}  // namespace tandem::gateway
+}  // namespace tandem::gateway::dispatch
