@@ -18,6 +18,7 @@
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
+#include "app/receipts.h"
 #include "app/routing.h"
 #include "app/served_models.h"
 #include "app/version.h"
