@@ -9,6 +9,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Not;
 
 const AnswerHead kHead{"chatcmpl-1", 1700000000, "demo"};
 const RouteInfo kRoute{"req-1", "phi-4-mini", "demo", Tier::kDeviceSmall, "only_candidate"};
@@ -32,7 +33,40 @@ constexpr std::string_view kUsageJson =
 
 constexpr std::string_view kRouteJson =
     R"({"request_id":"req-1","tier":"device_small","model":"demo","requested_model":"phi-4-mini",)"
-    R"("route_reason":"only_candidate","ttft_ms":1.500,"e2e_ms":20.250})";
+    R"("route_reason":"only_candidate","privacy":"any","attempts":[],)"
+    R"("ttft_ms":1.500,"e2e_ms":20.250})";
+
+// Two providers wrote it: the seam is between their bytes.
+TEST(CompletionBodyTest, AttemptsSayWhoWroteWhichBytes) {
+  AnswerEnd end = End(FinishReason::kStop);
+  end.attempts = {{.target = "small",
+                   .model = "demo",
+                   .tier = Tier::kDeviceSmall,
+                   .reason = "simple",
+                   .outcome = AttemptOutcome::kHandedOff,
+                   .failure = FailureCode::kOutputValidationFailed,
+                   .detail = "not for clients",
+                   .usage = {7, 20, 0},
+                   .text_begin = 0,
+                   .text_end = 41},
+                  {.target = "cloud",
+                   .model = "big",
+                   .tier = Tier::kCloud,
+                   .reason = "fallback",
+                   .outcome = AttemptOutcome::kAnswered,
+                   .usage = {30, 5, 0},
+                   .text_begin = 41,
+                   .text_end = 60}};
+  const std::string body = CompletionBody({kHead, "x", {}, {}, end, kRoute});
+  EXPECT_THAT(body,
+              HasSubstr(R"("attempts":[{"target":"small","model":"demo","tier":"device_small",)"
+                        R"("reason":"simple","outcome":"handed_off",)"
+                        R"("code":"OUTPUT_VALIDATION_FAILED","text":[0,41],"prompt_tokens":7,)"
+                        R"("completion_tokens":20},{"target":"cloud","model":"big",)"
+                        R"("tier":"cloud","reason":"fallback","outcome":"answered",)"
+                        R"("text":[41,60],"prompt_tokens":30,"completion_tokens":5}])"));
+  EXPECT_THAT(body, Not(HasSubstr("not for clients")));
+}
 
 TEST(FinishReasonTest, EveryReasonHasItsName) {
   EXPECT_EQ(FinishReasonName(End(FinishReason::kStop)), "stop");
