@@ -129,6 +129,73 @@ test('usage of a directory without requests is empty, not an error', () => {
   assert.deepEqual(json(['usage', 'prune', '--older-than', '1d']), { deleted: 0 });
 });
 
+test('a request is in the books: one record with its decision, calls and cost', async () => {
+  const server = await Server.start();
+  try {
+    const body = { model: 'demo', messages: [{ role: 'user', content: 'Do you ship to Singapore?' }] };
+    // The same id twice: both must be there.
+    for (let i = 0; i < 2; ++i) {
+      const answer = await server.fetch('/v1/chat/completions', { body, headers: { 'x-request-id': 'mine' } });
+      assert.equal(answer.status, 200);
+    }
+    const refused = await server.fetch('/v1/chat/completions', { body: { ...body, model: 'no-such-model' } });
+    assert.equal(refused.status, 404);
+    // Written within a tenth of a second or so.
+    const deadline = Date.now() + 10_000;
+    let usage;
+    do usage = json(['usage', '--by', 'key'], server.dataDir);
+    while (usage.total.calls < 2 && Date.now() < deadline);
+    const [group] = usage.groups;
+    assert.equal(group.key_name, 'e2e');
+    assert.equal(group.calls, 2);
+    assert.ok(group.completion_tokens > 0);
+    assert.equal(group.cost_usd, '0.00', 'the device costs nothing');
+    assert.notEqual(group.saved_usd, '0.00');
+    assert.ok(group.ttft_ms.p50 > 0);
+
+    const record = json(['usage', 'show', 'mine'], server.dataDir);
+    assert.equal(record.client_request_id, 'mine');
+    assert.equal(record.model, 'demo');
+    assert.equal(record.outcome, 'stop');
+    assert.equal(record.attempts.length, 1);
+    assert.equal(record.attempts[0].outcome, 'answered');
+    assert.equal(record.attempts[0].egress, null);
+    assert.equal(typeof record.decision, 'object');
+    assert.ok(!JSON.stringify(record).includes('Singapore'), 'not a word of the conversation');
+    const { records } = json(['usage', 'list', '--key', 'e2e'], server.dataDir);
+    assert.equal(records.filter((each) => each.client_request_id === 'mine').length, 2);
+    assert.deepEqual(json(['usage', 'show', records[0].request_id], server.dataDir).request_id, records[0].request_id);
+
+    // Prometheus says the same.
+    const admin = json(['keys', 'create', 'operator', '--scope', 'admin'], server.dataDir).key;
+    const metrics = await (await server.fetch('/metrics', { key: admin })).text();
+    const tokens = metrics.match(/^tandem_generation_tokens_total\{[^}]*model="demo"\} (\d+)$/m);
+    assert.equal(Number(tokens?.[1]), usage.total.completion_tokens, metrics);
+  } finally {
+    await server.stop();
+  }
+});
+
+test('a key does what its policy says and no more', async () => {
+  const server = await Server.start();
+  try {
+    const key = (...args) => json(['keys', 'create', ...args], server.dataDir).key;
+    const body = { model: 'demo', messages: [{ role: 'user', content: 'Hello' }], max_tokens: 4 };
+    const chat = async (as) => (await server.fetch('/v1/chat/completions', { body, key: as })).status;
+    const admin = async (as) => (await server.fetch('/v1/admin/targets', { key: as })).status;
+    assert.equal(await chat(server.key), 200);
+    assert.equal(await admin(server.key), 403, 'a plain key is no admin');
+    const operator = key('operator', '--scope', 'admin');
+    assert.equal(await admin(operator), 200);
+    assert.equal(await chat(operator), 403, 'and an admin key does not chat');
+    assert.equal(await chat(key('other-models', '--models', 'phi-4-mini')), 403);
+    assert.equal(await chat(key('this-model', '--models', 'demo', '--budget-usd', '0.000001')), 200,
+      'the device costs nothing');
+  } finally {
+    await server.stop();
+  }
+});
+
 test('usage refuses what it does not know', () => {
   for (const [args, message] of [
     [['usage', '--by', 'moon'], /model, tier, key, day/],

@@ -463,6 +463,18 @@ TEST_F(SqlUsageStoreTest, PageThatEndsWithTheLastRecordHasNoNext) {
   EXPECT_EQ(reader_->List({}, 1, first.next).value().records.at(0).request_id, "1");
 }
 
+TEST_F(SqlUsageStoreTest, RecentReceiptsAreThoseThatThereAre) {
+  Open();
+  std::vector<UsageRecord> records;
+  for (int i = 0; i < 6; ++i) {
+    records.push_back(RefusedRecord(std::to_string(i), i, "k"));
+    if (i % 2 == 0) records.back().receipt_json = "receipt " + std::to_string(i);
+  }
+  MustAppend(records);
+  EXPECT_THAT(reader_->RecentReceipts(2).value(), ElementsAre("receipt 4", "receipt 2"));
+  EXPECT_THAT(reader_->RecentReceipts(10).value(), SizeIs(3));
+}
+
 TEST_F(SqlUsageStoreTest, WrongCursorAndLimitAreRefused) {
   Open();
   for (const char* cursor : {"x", "12", "12x.y", ".y"}) {
