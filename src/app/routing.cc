@@ -103,11 +103,15 @@ gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configurat
   table.privacy = configuration.privacy.standard;
   table.redacted_names = configuration.privacy.names;
   if (configuration.cascade.enabled) {
-    table.cascade = {.tokens = configuration.cascade.hold_tokens,
-                     .time = configuration.cascade.hold,
-                     .min_mean_logprob = configuration.cascade.min_mean_logprob,
-                     .by_task = {}};
+    table.cascade =
+        gateway::dispatch::Cascade{.tokens = configuration.cascade.hold_tokens,
+                                   .time = configuration.cascade.hold,
+                                   .min_mean_logprob = configuration.cascade.min_mean_logprob,
+                                   .by_task = configuration.cascade.by_task};
   }
+  table.retry_budget = {.share = configuration.retry.budget_share,
+                        .burst = configuration.retry.budget_burst,
+                        .per_second = configuration.retry.budget_per_second};
   if (configuration.canary) {
     table.canary = {.options = configuration.canary->options,
                     .target = configuration.canary->target,

@@ -90,9 +90,8 @@ relay::Continuation ContinuationOf(const TargetRun& run, bool takes_prefix) {
 }
 
 ConfidenceNeed ConfidenceOf(const Cascade& cascade, TaskClass task) {
-  const auto own = cascade.by_task.find(task);
   return {cascade.tokens, cascade.time,
-          own == cascade.by_task.end() ? cascade.min_mean_logprob : own->second};
+          cascade.by_task[static_cast<size_t>(task)].value_or(cascade.min_mean_logprob)};
 }
 
 // The texts that say what is asked for: the last message of the user, and the one before it.
@@ -120,9 +119,7 @@ AskedFor FindAskedFor(const std::vector<Message>& messages) {
 }  // namespace
 
 Dispatcher::Dispatcher(Services services)
-    : services_(std::move(services)),
-      canary_(services_.clock, services_.audit),
-      retry_budget_(services_.clock) {}
+    : services_(std::move(services)), canary_(services_.clock, services_.audit) {}
 
 Dispatcher::~Dispatcher() = default;
 
@@ -174,6 +171,10 @@ Status Dispatcher::Apply(RoutingTable table) {
       }
       next->strategies.push_back(std::move(live));
     }
+    const bool same = live_ != nullptr && live_->table.retry_budget == table.retry_budget;
+    next->retry_budget =
+        same ? live_->retry_budget
+             : std::make_shared<relay::RetryBudget>(services_.clock, table.retry_budget);
     next->table = std::move(table);
     live_ = std::move(next);
   }
@@ -400,7 +401,8 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
     }
   }
   plan.options.hand_off_allowed = prepared->strategy->hand_off && incoming.may_fall_back;
-  plan.options.retry_budget = &retry_budget_;
+  plan.retry_budget = prepared->live->retry_budget;
+  plan.options.retry_budget = plan.retry_budget.get();
   plan.options.random = services_.random;
   plan.options.clock = services_.clock;
   plan.options.timers = services_.timers;

@@ -112,6 +112,7 @@ class Dispatcher {
     RoutingTable table;
     std::vector<std::shared_ptr<const LiveStrategy>> strategies;
     std::shared_ptr<const privacy::Redactor> redactor;
+    std::shared_ptr<relay::RetryBudget> retry_budget;
   };
   // A request up to its decision.
   struct Prepared {
@@ -134,7 +135,6 @@ class Dispatcher {
 
   const Services services_;
   CanaryControl canary_;
-  relay::RetryBudget retry_budget_;
   mutable std::mutex mutex_;  // guards all below
   std::shared_ptr<const Live> live_;
   struct KnownHealth {

@@ -2,6 +2,7 @@
 // the dispatcher swaps it as a whole.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <expected>
@@ -14,6 +15,7 @@
 
 #include "gateway/dispatch/canary_control.h"
 #include "gateway/provider/provider.h"
+#include "gateway/relay/retry_budget.h"
 #include "gateway/router/breaker.h"
 #include "gateway/router/policy.h"
 
@@ -48,7 +50,8 @@ struct Cascade {
   int tokens = 28;                      // looked at, or as many as come
   std::chrono::milliseconds time{400};  // within so long after the first
   double min_mean_logprob = -1.5;       // natural logarithm; below: given up
-  std::map<TaskClass, double> by_task;  // in its place, for a class that it was calibrated for
+  // In its place, by TaskClass, for a class that it was calibrated for.
+  std::array<std::optional<double>, kTaskClassCount> by_task = {};
 
   friend bool operator==(const Cascade&, const Cascade&) = default;
 };
@@ -68,6 +71,7 @@ struct RoutingTable {
   Privacy privacy = Privacy::kAny;          // of every request at the least
   std::vector<std::string> redacted_names;  // of people and things, for Privacy::kRedacted
   std::optional<Cascade> cascade;
+  relay::RetryBudgetOptions retry_budget;
   std::optional<CanaryPlan> canary;  // started when it differs from the one that ran last
 };
 

@@ -35,6 +35,7 @@ struct RunPlan {
   std::vector<relay::Candidate> candidates;
   std::vector<Health> health;  // of the candidates
   relay::Options options;
+  std::shared_ptr<relay::RetryBudget> retry_budget;  // options' own
   std::optional<bool> canary;  // which arm of the roll-out it counts for; empty: none
 
   const Clock* clock = nullptr;

@@ -9,7 +9,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
-using ::testing::Not;
 
 const AnswerHead kHead{"chatcmpl-1", 1700000000, "demo"};
 const RouteInfo kRoute{"req-1", "phi-4-mini", "demo", Tier::kDeviceSmall, "only_candidate"};

@@ -13,6 +13,8 @@ struct RetryBudgetOptions {
   double burst = 10;   // at most so many are saved up
   // A server with little traffic may retry too: this many a second come on top.
   double per_second = 0.1;
+
+  friend bool operator==(const RetryBudgetOptions&, const RetryBudgetOptions&) = default;
 };
 
 // A bucket of retries, full at the start. Thread: any.
