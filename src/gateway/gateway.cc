@@ -304,7 +304,9 @@ void Gateway::RecordEvent(Call& call) {
 }
 
 void Gateway::ShowReceipt(Call& call, std::string_view request_id) {
-  const Failure none{FailureCode::kNotFound, "there is no receipt of a request by that id"};
+  // An answer reaches the client a moment before its books are closed.
+  Failure none{FailureCode::kNotFound, "there is no receipt of a request by that id (yet)"};
+  none.retry_after = std::chrono::seconds(1);
   if (parts_.usage == nullptr || parts_.books == nullptr) return SendFailure(call, none);
   parts_.books->Flush(kFlushTimeout);
   auto record = parts_.usage->Find(request_id);

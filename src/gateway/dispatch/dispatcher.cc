@@ -249,9 +249,10 @@ std::expected<Dispatcher::Prepared, Failure> Dispatcher::Prepare(const Incoming&
 
   RequestFacts& facts = record.facts;
   facts.model = incoming.model;
-  facts.subject = !incoming.conversation_id.empty() ? incoming.conversation_id
-                  : !incoming.user.empty()          ? incoming.user
-                                                    : incoming.key_id;
+  // Its digest only: the record is kept, and what clients call their users is theirs.
+  facts.subject = crypto::Sha256Hex(!incoming.conversation_id.empty() ? incoming.conversation_id
+                                    : !incoming.user.empty()          ? incoming.user
+                                                                      : incoming.key_id);
   facts.mode = request.local_only ? Mode::kOnlyOnDevice : incoming.mode;
   facts.privacy = std::max(request.privacy, prepared.live->table.privacy);
   facts.require_high_quality = request.require_high_quality;
@@ -320,6 +321,9 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
   }
   const Decision& decision = prepared->record.decision;
   const Strategy& strategy = prepared->strategy->strategy;
+  // Before anything is answered or refused: a conversation that has to stay is known to, whatever
+  // becomes of this request.
+  if (prepared->fingerprint) Remember(*prepared->fingerprint, decision.privacy, incoming);
 
   RunPlan plan;
   plan.clock = services_.clock;
@@ -409,20 +413,31 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
   if (prepared->fingerprint) {
     plan.conversations = services_.conversations;
     plan.fingerprint = *std::move(prepared->fingerprint);
-    // Before anything is answered: a conversation that has to stay must be known to, whatever
-    // happens.
-    if (decision.privacy != Privacy::kAny) {
-      const Status kept =
-          plan.conversations->Remember(plan.fingerprint, {.privacy = decision.privacy});
-      if (!kept) log::Error("{} conversation: {}", request.request_id, kept.error().message);
-    }
   }
   plan.record = std::move(prepared->record);
   plan.incoming = std::move(incoming);
   return RoutedRequest::Make(std::move(plan));
 }
 
+void Dispatcher::Remember(const privacy::Conversations::Fingerprint& fingerprint, Privacy privacy,
+                          const Incoming& incoming) {
+  if (privacy == Privacy::kAny) return;
+  const Status kept = services_.conversations->Remember(fingerprint, {.privacy = privacy});
+  if (!kept) {
+    log::Error("{} conversation: {}", incoming.request.request_id, kept.error().message);
+  }
+}
+
 void Dispatcher::RecordRefusal(const Incoming& incoming, const Failure& failure) {
+  if (services_.conversations != nullptr) {
+    const Privacy privacy =
+        std::max({incoming.request.privacy, incoming.key.privacy, live()->table.privacy});
+    if (privacy != Privacy::kAny) {
+      Remember(services_.conversations->FingerprintOf(incoming.key_id, incoming.conversation_id,
+                                                      incoming.request.messages),
+               privacy, incoming);
+    }
+  }
   if (services_.records == nullptr) return;
   services_.records->Keep(
       RefusalRecord(incoming, nullptr, live()->table.digest, failure, *services_.clock), {});

@@ -77,7 +77,8 @@ class Dispatcher {
   // failure is recorded like an answer.
   std::expected<std::shared_ptr<RoutedRequest>, Failure> Route(Incoming incoming);
 
-  // The record of a request that was refused before it could be decided.
+  // The record of a request that was refused before it could be decided. What it demands of its
+  // conversation counts all the same.
   void RecordRefusal(const Incoming& incoming, const Failure& failure);
 
   // What Route would decide, without running or recording anything.
@@ -131,6 +132,9 @@ class Dispatcher {
   std::shared_ptr<TargetHealth> HealthOf(const std::string& strategy, const Target& target,
                                          const BreakerOptions& options);
   std::expected<Prepared, Failure> Prepare(const Incoming& incoming);
+  // That the conversation has to stay, where it does.
+  void Remember(const privacy::Conversations::Fingerprint& fingerprint, Privacy privacy,
+                const Incoming& incoming);
   void RememberArm(const std::string& request_id, bool canary);
 
   const Services services_;

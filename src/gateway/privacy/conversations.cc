@@ -13,9 +13,9 @@ namespace {
 
 constexpr size_t kSecretBytes = 32;
 // Of users and tools, before a beginning says which conversation it is: "Hi" does not.
-constexpr size_t kMinIdentifyingBytes = 24;
+constexpr size_t kMinIdentifyingBytes = 8;
 // By itself; shorter ones ("ok", "{}") are the same everywhere.
-constexpr size_t kMinToolResultBytes = 32;
+constexpr size_t kMinToolResultBytes = 16;
 constexpr size_t kMinAnswerBytes = 64;
 constexpr int64_t kSecondsPerDay = 86'400;
 constexpr size_t kMaxBatch = 256;

@@ -38,10 +38,11 @@ struct ConversationState {
 //   by many conversations and so no part of it; neither is a beginning as short as "Hi", before an
 //   answer follows. A request is kept as its whole chain: few-shot examples at its beginning, which
 //   others share, do not make those others stay.
-// - each tool result of 32 bytes and more by itself, and each answer of 64 bytes and more that was
+// - each tool result of 16 bytes and more by itself, and each answer of 64 bytes and more that was
 //   written here: what a client keeps that cuts off the oldest messages.
-// Whatever matches counts, and the strictest wins. The price is that a conversation which repeats
-// an on-device one word for word, or shares a tool result with it, stays as well.
+// Whatever matches counts, and the strictest wins: where it is doubtful, it stays. The price is
+// that a conversation which repeats an on-device one word for word, or shares a tool result with
+// it, stays as well.
 //
 // No text is kept. Nothing here is for one key alone but within `scope`, which the caller chooses.
 // Bounded: beyond max_entries the oldest pins go first, then (with a warning) the oldest marks.

@@ -72,8 +72,10 @@ struct KeyPolicy {
 };
 
 struct RequestFacts {
-  std::string model;    // as the client wrote it: a target's model or alias, or a strategy's name
-  std::string subject;  // conversation, else end user, else key: for splits that do not flip
+  std::string model;  // as the client wrote it: a target's model or alias, or a strategy's name
+  // Digest of the conversation's name, else the end user's, else the key's: for splits that do not
+  // flip.
+  std::string subject;
   std::optional<Mode> mode;
   Privacy privacy = Privacy::kAny;               // the request's own
   Privacy conversation_privacy = Privacy::kAny;  // of earlier turns: on_device stays so
