@@ -108,8 +108,6 @@ std::string FormatOrigin(const Origin& origin) {
       return fmt::format("shipped {}:{}", origin.source, origin.at.line);
     case Origin::Kind::kFile:
       return fmt::format("{}:{}", origin.source, origin.at.line);
-    case Origin::Kind::kEnvironment:
-      return "environment " + origin.source;
     case Origin::Kind::kFlag:
       return "flag " + origin.source;
   }

@@ -35,14 +35,13 @@ struct Origin {
     kDefault,  // nobody set it
     kShipped,  // the strategy that comes with Tandem
     kFile,
-    kEnvironment,
     kFlag,
   };
   Kind kind = Kind::kDefault;
-  std::string source = {};  // the file's name, the variable, the flag
+  std::string source = {};  // the file's name, the flag
   DocumentPosition at = {};
 };
-// "default", "shipped three-tier.toml:12", "tandem.toml:3", "environment NAME", "flag --listen".
+// "default", "shipped three-tier.toml:12", "tandem.toml:3", "flag --listen".
 std::string FormatOrigin(const Origin& origin);
 
 // [server]. What `tandem serve` has flags for; see docs/cli.md.

@@ -71,6 +71,8 @@ class Checker {
         Complain(path, "is the model's own name; write two different ones");
       } else if (!names.insert(alias.name).second) {
         Complain(path, fmt::format("there are two aliases {}", Quoted(alias.name)));
+      } else if (configuration_.FindStrategy(alias.name) != nullptr) {
+        Complain(path, fmt::format("hides the strategy {}; use another name", Quoted(alias.name)));
       } else if (configuration_.FindUpstream(alias.name) != nullptr) {
         Complain(path, fmt::format("hides the upstream {}; use another name", Quoted(alias.name)));
       }
@@ -131,9 +133,10 @@ class Checker {
   void CheckCanary() {
     if (!configuration_.canary) return;
     const CanarySettings& canary = *configuration_.canary;
-    const StrategySettings* strategy = canary.strategy.empty()
-                                           ? &configuration_.strategies.front()
-                                           : configuration_.FindStrategy(canary.strategy);
+    const StrategySettings* strategy = configuration_.FindStrategy(canary.strategy);
+    if (canary.strategy.empty() && !configuration_.strategies.empty()) {
+      strategy = &configuration_.strategies.front();
+    }
     if (strategy == nullptr) {
       Complain("canary.strategy",
                fmt::format("there is no [[strategy]] with name = {}", Quoted(canary.strategy)));

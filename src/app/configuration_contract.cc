@@ -130,7 +130,7 @@ class ContractReader {
       fallback.traffic_percentage = 100 - *primary.traffic_percentage;
     }
     const double sum = *primary.traffic_percentage + *fallback.traffic_percentage;
-    if (std::abs(sum - 100) > 1e-6) {
+    if (std::abs(sum - 100) > 1e-8) {
       Complain("fallback.traffic_percentage",
                fmt::format("{} and the primary's {} make {}, not 100; write {} here, or {} there",
                            *fallback.traffic_percentage, *primary.traffic_percentage, sum,

@@ -225,6 +225,8 @@ Result<DocumentNode> ParseDocument(std::string_view text, std::string_view file_
     return Err(ErrorCode::kInvalidArgument, "{}:{}:{}: this is no UTF-8; save the file as UTF-8",
                file_name, at.line, at.column);
   }
+  // Some editors begin a file with a byte order mark.
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
   const size_t first = text.find_first_not_of(" \t\r\n");
   const bool is_json = first != std::string_view::npos && text[first] == '{';
   return is_json ? ParseJsonDocument(text, file_name) : ParseTomlDocument(text, file_name);

@@ -32,12 +32,21 @@ size_t EditDistance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
+// Without what would break the line or the terminal.
+std::string OneLine(std::string_view text) {
+  std::string clean = utf8::Sanitize(text);
+  for (char& c : clean) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  }
+  return clean;
+}
+
 }  // namespace
 
 void ConfigurationIssues::Add(std::string_view where, DocumentPosition at, std::string_view path,
                               std::string_view message) {
   if (full()) return;
-  issues_.push_back({std::string(where), at, std::string(path), std::string(message)});
+  issues_.push_back({std::string(where), at, std::string(path), OneLine(message)});
 }
 
 void ConfigurationIssues::AddAt(const Configuration& configuration, std::string_view path,
@@ -83,11 +92,8 @@ Status ConfigurationIssues::ToStatus() const {
 
 std::string Quoted(std::string_view text) {
   constexpr size_t kMaxBytes = 60;
-  std::string clean = utf8::Sanitize(text.substr(0, kMaxBytes));
-  for (char& c : clean) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
-  }
-  return fmt::format("'{}{}'", clean, text.size() > kMaxBytes ? "..." : "");
+  return fmt::format("'{}{}'", OneLine(text.substr(0, kMaxBytes)),
+                     text.size() > kMaxBytes ? "..." : "");
 }
 
 std::string Suggestion(std::string_view unknown, const std::vector<std::string_view>& known) {

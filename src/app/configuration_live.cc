@@ -38,11 +38,6 @@ Result<std::unique_ptr<LiveConfiguration>> LiveConfiguration::Open(
       new LiveConfiguration(std::move(file), std::move(flags), std::move(first)));
 }
 
-std::unique_ptr<LiveConfiguration> LiveConfiguration::Fixed(Configuration configuration) {
-  return std::unique_ptr<LiveConfiguration>(
-      new LiveConfiguration(std::nullopt, {}, std::move(configuration)));
-}
-
 ConfigurationVersion LiveConfiguration::Current() const {
   std::lock_guard lock(mutex_);
   return current_;
@@ -62,9 +57,9 @@ Result<Configuration> LiveConfiguration::Parse(std::string_view text) const {
 
 Status LiveConfiguration::Adopt(Configuration next, const std::function<Status()>& write) {
   const ConfigurationVersion before = Current();
-  ConfigurationVersion version{before.number + 1, ConfigurationDigest(next),
+  ConfigurationVersion version{before.number, ConfigurationDigest(next),
                                std::make_shared<const Configuration>(std::move(next))};
-  if (version.sha256 == before.sha256) return write();
+  if (version.sha256 != before.sha256) ++version.number;
   std::vector<Commit> commits;
   for (Subscriber& subscriber : subscribers_) {
     TANDEM_ASSIGN_OR_RETURN(Commit commit, subscriber(version));

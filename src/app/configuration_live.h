@@ -30,8 +30,6 @@ class LiveConfiguration {
   // it; they stay over every later version too. Errors: as LoadConfiguration and ApplyFlags.
   static Result<std::unique_ptr<LiveConfiguration>> Open(std::optional<std::filesystem::path> file,
                                                          ConfigurationFlags flags);
-  // For a server that is told everything by flags.
-  static std::unique_ptr<LiveConfiguration> Fixed(Configuration configuration);
 
   // Cheap: a lock and two copies.
   ConfigurationVersion Current() const;
@@ -48,7 +46,9 @@ class LiveConfiguration {
   // `subscriber` and what it captures must outlive this object.
   void Subscribe(Subscriber subscriber);
 
-  // Reads the file again (SIGHUP). A file that says the same changes nothing.
+  // Reads the file again (SIGHUP). One that says the same is no new version (number and digest
+  // stay), but subscribers are asked as for any other: files that it names, such as an upstream's
+  // key, may have changed.
   // Errors: kFailedPrecondition where there is no file; as Open; what a subscriber refused with.
   //   The version in force stays, and the error is logged.
   Status Reload();

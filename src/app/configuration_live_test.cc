@@ -80,14 +80,16 @@ TEST_F(LiveConfigurationTest, AWrongFileChangesNothing) {
   EXPECT_EQ(Threads(live_->Current()), "1:1");
 }
 
-TEST_F(LiveConfigurationTest, AFileThatSaysTheSameIsNoNewVersion) {
+TEST_F(LiveConfigurationTest, AFileThatSaysTheSameIsNoNewVersionButWhatItNamesIsReadAgain) {
   Write("[server]\nio_threads = 1\n");
   Open();
   Listen("a");
+  const std::string sha256 = live_->Current().sha256;
   Write("# a comment\nserver = {io_threads = 1}\n");
   EXPECT_TRUE(live_->Reload());
   EXPECT_EQ(live_->Current().number, 1u);
-  EXPECT_THAT(events_, IsEmpty());
+  EXPECT_EQ(live_->Current().sha256, sha256);
+  EXPECT_THAT(events_, ElementsAre("a prepares 1:1 over 1:1", "a commits 1:1"));
 }
 
 TEST_F(LiveConfigurationTest, OneThatRefusesKeepsTheOldVersionForAll) {

@@ -335,6 +335,9 @@ TEST(ConfigurationTest, EveryMistakeIsReportedWhereItIs) {
             "t.toml:2:13: server.listen: must be a string, not null");
   EXPECT_EQ(ErrorOf("[privacy]\nnames = [\"a\", 3]\n"),
             "t.toml:2:15: privacy.names[1]: must be a string, not a whole number");
+  EXPECT_EQ(ErrorOf("[[strategy]]\nname = \"s\"\nmode = \"a\\u001b\\nb\"\n"),
+            "t.toml:3:8: strategy[0].mode: unknown mode 'a  b'; use one of PREFER_ON_DEVICE, "
+            "ONLY_ON_DEVICE, PREFER_IN_CLOUD, ONLY_IN_CLOUD");
   EXPECT_THAT(ErrorOf("[server\n"), HasSubstr("t.toml:1:8: this is no TOML: "));
   EXPECT_THAT(ErrorOf("{\"server\": }"), HasSubstr("t.toml:1:12: this is no JSON: "));
   EXPECT_THAT(ErrorOf("{}\n{}"), HasSubstr("t.toml:2:1: this is no JSON: "));
@@ -342,6 +345,9 @@ TEST(ConfigurationTest, EveryMistakeIsReportedWhereItIs) {
   EXPECT_EQ(ErrorOf("{\"a\": 1,\n \"a\": 2}"),
             "t.toml:2:2: 'a' is there twice; the first one is in line 1");
   EXPECT_THAT(ErrorOf("a = 1\na = 2\n"), HasSubstr("t.toml:2:"));
+  EXPECT_EQ(ErrorOf("\xEF\xBB\xBF{\"a\": 1}"), "t.toml:1:2: unknown key 'a'");
+  EXPECT_EQ(ErrorOf("\xEF\xBB\xBF[privacy]\nlog_egress = 1\n"),
+            "t.toml:2:14: privacy.log_egress: must be true or false, not a whole number");
   EXPECT_EQ(ErrorOf("a = \"\xff\"\n"), "t.toml:1:6: this is no UTF-8; save the file as UTF-8");
 }
 
@@ -379,7 +385,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"first_token_timeout_ms = 2", kNoTimeout},
       {"between_tokens_timeout_ms = 3", kNoTimeout},
       {"total_timeout_ms = 4", kNoTimeout},
-      {"name = \"gpt\"", {"1", "\"\"", "\"big\"", "\"a\\nb\""}},
+      {"name = \"gpt\"", {"1", "\"\"", "\"big\"", "\"s\"", "\"a\\nb\""}},
       {"name = \"s\"", {"1", "\"\"", "\"little\"", "\"l2\""}},
       {"mode = \"PREFER_IN_CLOUD\"", {"1", "\"prefer_in_cloud\"", "\"\""}},
       {"privacy = \"redacted\"", {"1", "\"secret\""}},

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -26,6 +27,11 @@ Result<ListenAddress> ParseListenAddress(std::string_view text) {
     }
     address.host = host.empty() ? "::" : std::string(host);
   }
+  const bool plain = std::ranges::all_of(address.host, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           std::string_view(".-_:%").find(c) != std::string_view::npos;
+  });
+  if (!plain) return invalid();
   const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), address.port);
   if (error != std::errc{} || end != port.data() + port.size()) return invalid();
   return address;

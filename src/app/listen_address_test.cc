@@ -15,7 +15,8 @@ TEST(ListenAddressTest, ListenAddressesInEveryForm) {
   EXPECT_EQ(parse("[::1]:80"), "[::1]:80");
   EXPECT_EQ(parse(":8080"), "[::]:8080");
   EXPECT_EQ(parse("8080"), "127.0.0.1:8080");
-  for (const char* wrong : {"", "host:", "host:x", "host:70000", "host:-1", "::1:80", "host:80x"}) {
+  for (const char* wrong : {"", "host:", "host:x", "host:70000", "host:-1", "::1:80", "host:80x",
+                            "[[a]]:80", "a b:80", "h\xc3\xb6st:80"}) {
     EXPECT_EQ(parse(wrong), "invalid") << wrong;
   }
 }
