@@ -1,6 +1,7 @@
 #include "app/configuration_check.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include <fmt/format.h>
@@ -122,6 +123,22 @@ class Checker {
           fmt::format("there is no [[upstream]] with model = {}{}; add one, or name another",
                       Quoted(target.UpstreamName()), Suggestion(target.UpstreamName(), known)));
     }
+    if (!cloud && configuration_.FindUpstream(target.PackageName()) != nullptr) {
+      Complain(
+          path + (target.package.empty() ? ".model" : ".package"),
+          fmt::format("there is an [[upstream]] with model = {}, which would be called for it; "
+                      "give the upstream another name",
+                      Quoted(target.PackageName())));
+    }
+    // A model's name means one provider, whichever strategy asks for it.
+    const std::string& provider = cloud ? target.UpstreamName() : target.PackageName();
+    const auto [bound, is_new] = providers_.emplace(target.target.model, provider);
+    if (!is_new && bound->second != provider) {
+      Complain(path + ".model",
+               fmt::format("is {} for another target and {} here; write another model name for one "
+                           "of them, and the common one into aliases",
+                           Quoted(bound->second), Quoted(provider)));
+    }
     if (target.target.model == strategy.name ||
         std::ranges::find(target.target.aliases, strategy.name) != target.target.aliases.end()) {
       Complain(
@@ -173,6 +190,7 @@ class Checker {
 
   const Configuration& configuration_;
   ConfigurationIssues issues_;
+  std::map<std::string_view, std::string_view> providers_;  // by the model's name
 };
 
 }  // namespace

@@ -140,43 +140,21 @@ class ContractReader {
 
   void AddTarget(const std::string& name, const ContractTarget& from) {
     StrategySettings& strategy = configuration_->strategies.front();
-    const TargetSettings* shipped = ShippedTarget(from.model);
-    const bool local_url = from.base_url == "local";
-    const bool known_here = fleet::Catalogue::BuiltIn().Find(from.model) != nullptr;
-    const bool shipped_cloud = shipped && shipped->target.tier == gateway::Tier::kCloud;
-    const bool device = local_url || known_here || (!from.base_url && !shipped_cloud);
-
     const std::string path = fmt::format("strategy[0].target[{}]", strategy.targets.size());
     const std::string split = fmt::format("strategy[0].split[{}]", strategy.splits.size());
     TargetSettings target;
     target.target.id = name;
     target.target.model = from.model;
     if (from.timeout) target.total_timeout = *from.timeout;
-    if (device) {
-      // What is shipped for this model knows its other names and its size.
-      const bool shipped_device = shipped && !shipped_cloud;
-      target.target.tier = shipped_device ? shipped->target.tier : gateway::Tier::kDeviceSmall;
-      if (shipped_device) {
-        target.package = shipped->PackageName();
-        target.target.aliases = shipped->target.aliases;
-        std::erase(target.target.aliases, from.model);
-      }
+    if (IsOnDevice(from)) {
+      PlaceOnDevice(name, from, &target.target);
     } else {
-      target.target.tier = gateway::Tier::kCloud;
-      target.upstream = AddUpstream(name, from);
-    }
-    for (const TargetSettings& other : strategy.targets) {
-      if (device && other.target.tier != gateway::Tier::kCloud &&
-          other.PackageName() == target.PackageName()) {
-        Complain(name + ".model", "is the primary's model on the same device; write another one");
-      }
+      PlaceInCloud(name, from, &target.target);
     }
     strategy.splits.push_back({.target = name, .share = *from.traffic_percentage / 100});
     strategy.targets.push_back(std::move(target));
     Adopt(name, path);
-    for (const char* field : {".id", ".tier", ".aliases", ".package", ".upstream"}) {
-      Adopt(name, path + field);
-    }
+    for (const char* field : {".id", ".tier", ".aliases"}) Adopt(name, path + field);
     Adopt(name + ".model", path + ".model");
     Adopt(name + ".timeout_ms", path + ".total_timeout_ms");
     Adopt(name, split);
@@ -184,30 +162,78 @@ class ContractReader {
     Adopt(name + ".traffic_percentage", split + ".share");
   }
 
-  // Gives the name of the upstream, empty where it is the model's.
-  std::string AddUpstream(const std::string& name, const ContractTarget& from) {
-    const UpstreamSettings* shipped = ShippedConfiguration().FindUpstream(from.model);
-    if (!from.base_url || (shipped != nullptr && shipped->base_url == from.base_url)) {
-      // It knows the provider's habits, and where its key is.
-      AddShippedUpstream(from.model, configuration_);
-      return {};
+  bool IsOnDevice(const ContractTarget& from) const {
+    if (from.base_url == "local") return true;
+    const TargetSettings* shipped = ShippedTarget(from.model);
+    if (!from.base_url) {
+      return shipped == nullptr || shipped->target.tier != gateway::Tier::kCloud;
     }
-    if (const std::string problem = BaseUrlProblem(*from.base_url); !problem.empty()) {
+    // Clients keep the URL of the service that they used. Only where the device has that model
+    // already, a second one with a URL is that service.
+    return fleet::Catalogue::BuiltIn().Find(from.model) != nullptr && !DeviceHas(from.model);
+  }
+
+  // Whether a target before this one is that model on the device.
+  bool DeviceHas(std::string_view model) const {
+    const auto* entry = fleet::Catalogue::BuiltIn().Find(model);
+    return std::ranges::any_of(
+        configuration_->strategies.front().targets, [&](const TargetSettings& other) {
+          return other.target.tier != gateway::Tier::kCloud &&
+                 (other.target.model == model ||
+                  (entry && fleet::Catalogue::BuiltIn().Find(other.target.model) == entry));
+        });
+  }
+
+  void PlaceOnDevice(const std::string& name, const ContractTarget& from, gateway::Target* target) {
+    if (DeviceHas(from.model)) {
+      Complain(name + ".model",
+               "is the primary's model on the same device; write another one, or the base_url of "
+               "the service that has it");
+    }
+    // What is shipped for this model knows its size and its other names.
+    const TargetSettings* shipped = ShippedTarget(from.model);
+    target->tier = gateway::Tier::kDeviceSmall;
+    if (shipped == nullptr || shipped->target.tier == gateway::Tier::kCloud) return;
+    target->tier = shipped->target.tier;
+    target->aliases = shipped->target.aliases;
+    target->aliases.insert(target->aliases.begin(), shipped->target.model);
+    std::erase(target->aliases, from.model);
+  }
+
+  void PlaceInCloud(const std::string& name, const ContractTarget& from, gateway::Target* target) {
+    target->tier = gateway::Tier::kCloud;
+    const UpstreamSettings* shipped = ShippedConfiguration().FindUpstream(from.model);
+    const UpstreamSettings* same = configuration_->FindUpstream(from.model);
+    const std::string base_url = from.base_url ? *from.base_url
+                                 : shipped     ? shipped->base_url
+                                               : std::string();
+    if (const std::string problem = BaseUrlProblem(base_url); !problem.empty()) {
       Complain(name + ".base_url", problem);
     }
-    UpstreamSettings upstream{.model = from.model, .base_url = *from.base_url};
-    // The same model at two places is how one moves from one to the other.
-    const bool taken = configuration_->FindUpstream(from.model) != nullptr;
-    if (taken) {
+    if (same != nullptr && same->base_url == base_url) {
+      Complain(name + ".model", "is the primary's model at the same place; write another one");
+      return;
+    }
+    // The shipped one knows the provider's habits, and where its key is.
+    const bool is_shipped = shipped != nullptr && shipped->base_url == base_url;
+    if (is_shipped && same == nullptr) return AddShippedUpstream(from.model, configuration_);
+    UpstreamSettings upstream = is_shipped ? *shipped : UpstreamSettings{};
+    upstream.model = from.model;
+    upstream.base_url = base_url;
+    // The same model at two places is how one moves from one to the other. Each has a name, and
+    // clients' own name for it means both.
+    if (same != nullptr || DeviceHas(from.model)) {
       upstream.model = fmt::format("{}-{}", from.model, name);
-      upstream.upstream_model = from.model;
+      if (upstream.upstream_model.empty()) upstream.upstream_model = from.model;
+      target->model = upstream.model;
+      target->aliases = {from.model};
     }
     const std::string path = fmt::format("upstream[{}]", configuration_->upstreams.size());
     Adopt(name, path);
     Adopt(name + ".model", path + ".model");
+    Adopt(name + ".model", path + ".upstream_model");
     Adopt(name + ".base_url", path + ".base_url");
-    configuration_->upstreams.push_back(upstream);
-    return taken ? upstream.model : std::string();
+    configuration_->upstreams.push_back(std::move(upstream));
   }
 
   const schema::ReadContext& context_;

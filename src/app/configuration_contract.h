@@ -13,9 +13,10 @@ namespace tandem::app {
 // Whether the document is of that shape, right or wrong.
 bool IsContractShape(const DocumentNode& document);
 
-// A target is on the device where base_url is "local" or where its model is one that the catalogue
-// knows, and without a base_url, unless the shipped configuration has an upstream for the model.
-// Complaints go to the context's issues.
+// A target is on the device where its base_url is "local", where its model is one that the
+// catalogue knows, and without a base_url; in the cloud where it has another one, where it has none
+// and the shipped configuration has an upstream for the model, and where the primary is the same
+// model on the device. Complaints go to the context's issues.
 void ReadContract(const schema::ReadContext& context, const DocumentNode& document,
                   Configuration* configuration);
 

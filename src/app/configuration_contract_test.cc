@@ -1,6 +1,7 @@
 // The wire contract's deployment configuration.
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -91,17 +92,44 @@ TEST(ContractConfigurationTest, WhichTierATargetIs) {
 }
 
 TEST(ContractConfigurationTest, TheSameModelAtTwoPlaces) {
-  const auto parsed = Parse(
-      R"({"primary": {"model": "m", "base_url": "https://new/v1", "traffic_percentage": 5},
-          "fallback": {"model": "m", "base_url": "https://old/v1", "traffic_percentage": 95}})");
-  ASSERT_TRUE(parsed) << parsed.error().message;
-  ASSERT_EQ(parsed->upstreams.size(), 2u);
-  EXPECT_EQ(parsed->upstreams[1].model, "m-fallback");
-  EXPECT_EQ(parsed->upstreams[1].upstream_model, "m");
-  EXPECT_EQ(parsed->strategies[0].targets[1].target.model, "m");
-  EXPECT_EQ(parsed->strategies[0].targets[1].UpstreamName(), "m-fallback");
+  // Target and upstream of either, clients' name for both.
+  const auto targets = [](std::string_view text) {
+    const auto parsed = Parse(text);
+    std::vector<std::string> list;
+    if (!parsed) return std::vector{parsed.error().message};
+    for (const TargetSettings& settings : parsed->strategies[0].targets) {
+      const UpstreamSettings* upstream = parsed->FindUpstream(settings.UpstreamName());
+      list.push_back(std::string(gateway::TierName(settings.target.tier)) + " " +
+                     settings.target.model);
+      for (const std::string& alias : settings.target.aliases) list.back() += " = " + alias;
+      if (upstream) list.back() += " at " + upstream->base_url + " as " + upstream->upstream_model;
+    }
+    return list;
+  };
+  EXPECT_THAT(
+      targets(
+          R"({"primary": {"model": "m", "base_url": "https://new/v1", "traffic_percentage": 5},
+              "fallback": {"model": "m", "base_url": "https://old/v1", "traffic_percentage": 95}})"),
+      ElementsAre("cloud m at https://new/v1 as ", "cloud m-fallback = m at https://old/v1 as m"));
+  // From the hosted service to the device.
+  EXPECT_THAT(
+      targets(R"({"primary": {"model": "mimo-7b", "base_url": "local", "traffic_percentage": 5},
+                  "fallback": {"model": "mimo-7b-int4", "base_url": "https://hosted/v1"}})"),
+      ElementsAre("device_large mimo-7b = mimo-7b-int4",
+                  "cloud mimo-7b-int4-fallback = mimo-7b-int4 at https://hosted/v1 as "
+                  "mimo-7b-int4"));
+  // The shipped upstream's URL behind another one for its model.
+  EXPECT_THAT(
+      targets(R"({"primary": {"model": "deepseek-v3.2", "base_url": "https://mine/v1"},
+                  "fallback": {"model": "deepseek-v3.2"}})"),
+      ElementsAre("cloud deepseek-v3.2 at https://mine/v1 as ",
+                  "cloud deepseek-v3.2-fallback = deepseek-v3.2 at https://api.deepseek.com/v1 as "
+                  "deepseek-chat"));
   EXPECT_THAT(ErrorOf(R"({"primary": {"model": "demo"}, "fallback": {"model": "demo"}})"),
-              HasSubstr("c.json:1:54: fallback.model: is the primary's model"));
+              HasSubstr("c.json:1:54: fallback.model: is the primary's model on the same device"));
+  EXPECT_THAT(ErrorOf(R"({"primary": {"model": "m", "base_url": "https://a/v1"},
+"fallback": {"model": "m", "base_url": "https://a/v1"}})"),
+              HasSubstr("c.json:2:23: fallback.model: is the primary's model at the same place"));
 }
 
 TEST(ContractConfigurationTest, PercentagesMakeAHundred) {

@@ -482,6 +482,24 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
   }
 }
 
+TEST(ConfigurationTest, AModelsNameMeansOneProvider) {
+  const auto with = [](std::string_view targets) {
+    return "[[upstream]]\nmodel = \"big\"\nbase_url = \"https://a/v1\"\n[[strategy]]\nname = "
+           "\"s\"\n" +
+           std::string(targets);
+  };
+  EXPECT_EQ(
+      ErrorOf(with("[[strategy.target]]\nid = \"a\"\ntier = \"cloud\"\nmodel = \"m\"\n"
+                   "upstream = \"big\"\n"
+                   "[[strategy.target]]\nid = \"b\"\ntier = \"device_small\"\nmodel = \"m\"\n")),
+      "t.toml:14:9: strategy[0].target[1].model: is 'big' for another target and 'm' here; "
+      "write another model name for one of them, and the common one into aliases");
+  EXPECT_EQ(
+      ErrorOf(with("[[strategy.target]]\nid = \"a\"\ntier = \"device_small\"\nmodel = \"big\"\n")),
+      "t.toml:9:9: strategy[0].target[0].model: there is an [[upstream]] with model = 'big', "
+      "which would be called for it; give the upstream another name");
+}
+
 TEST(ConfigurationTest, AKeyInTheFileIsRefusedAndNotRepeated) {
   for (const std::string_view line :
        {"api_key = \"sk-topsecret\"", "api_key_env = \"sk-topsecret\""}) {

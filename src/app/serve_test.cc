@@ -11,11 +11,10 @@ namespace {
 TEST(ServeTest, APublicAddressWithoutAKeyIsRefusedBeforeAnythingListens) {
   const os::TempDir data;
   bool listened = false;
-  Configuration configuration = ShippedConfiguration();
-  configuration.server.listen = {"0.0.0.0", 0};
-  const auto live = LiveConfiguration::Fixed(std::move(configuration));
+  const auto live = LiveConfiguration::Open(std::nullopt, {.listen = "0.0.0.0:0"});
+  ASSERT_TRUE(live) << live.error().message;
   const Status status =
-      Serve(live.get(), data.path(), [&](const ListenAddress&) { listened = true; });
+      Serve(live->get(), data.path(), [&](const ListenAddress&) { listened = true; });
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().code, ErrorCode::kFailedPrecondition);
   EXPECT_THAT(status.error().message, testing::HasSubstr("tandem keys create"));
