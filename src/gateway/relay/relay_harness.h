@@ -30,7 +30,7 @@ class TestClient {
       EXPECT_FALSE(over()) << "an event after the terminal one";
       if (auto* delta = std::get_if<TextDelta>(&event)) {
         text += delta->text;
-        ++n_deltas;
+        for (const TokenLogprob& token : delta->logprobs) tokens.push_back(token.token);
       } else if (auto* end = std::get_if<Finished>(&event)) {
         finished = std::move(*end);
       } else {
@@ -44,7 +44,7 @@ class TestClient {
   }
 
   std::string text;
-  int n_deltas = 0;
+  std::vector<std::string> tokens;  // of the log probabilities
   std::optional<Finished> finished;
   std::optional<Failed> failed;
 

@@ -99,13 +99,14 @@ TEST(RelayTest, ProviderThatAnswersInsideStartIsRelayed) {
   EXPECT_TRUE(harness.observer->done);
 }
 
-TEST(RelayTest, LogprobsArePassedOn) {
+TEST(RelayTest, LogprobsArePassedOnWithTheirText) {
   Harness harness(1);
   harness.Start();
-  harness.providers[0]->last_call()->Emit(
-      TextDelta{.text = "x", .logprobs = {{.token = "x", .logprob = -0.5F, .top = {}}}});
-  harness.call(0).Emit(Finished{});
-  EXPECT_EQ(harness.client.text, "x");
+  harness.call(0).Emit(TextDelta{.text = "one", .logprobs = {{.token = "one"}}});
+  harness.call(0).Emit(TextDelta{.text = " one", .logprobs = {{.token = " one"}}});
+  EXPECT_THAT(harness.client.tokens, ElementsAre("one")) << "the repetition is held back";
+  harness.call(0).Emit(TextDelta{.text = " two", .logprobs = {{.token = " two"}}});
+  EXPECT_THAT(harness.client.tokens, ElementsAre("one", " one", " two"));
 }
 
 TEST(RelayTest, ModelAndTierAreThoseThatTheClientSawFirst) {
@@ -403,6 +404,22 @@ TEST(RelayTest, ContinuationThatFailsIsContinuedByTheNext) {
               ElementsAre(kHandedOff, kFailedAttempt, kHandedOff, kAnswered));
   EXPECT_EQ(harness.client.attempts()[2].text_begin, 3u);
   EXPECT_EQ(harness.client.attempts()[2].text_end, 7u);
+}
+
+TEST(RelayTest, ContinuationThatSaysTheOldTextAgainShowsNoneOfIt) {
+  Harness harness(3);
+  harness.Start();
+  harness.call(0).EmitText("The cat sat on the mat.");
+  harness.call(0).Emit(FailedWith(FailureCode::kUnavailable));
+  for (int i = 0; i < 60 && harness.call(1).cancels() == 0; ++i) {
+    for (const char* word : {" The", " cat", " sat", " on", " the", " mat."}) {
+      harness.call(1).EmitText(word);
+    }
+  }
+  EXPECT_EQ(harness.client.text, "The cat sat on the mat.");
+  harness.call(2).EmitText(" The dog did not.");
+  harness.call(2).Emit(Finished{});
+  EXPECT_EQ(harness.client.text, "The cat sat on the mat. The dog did not.");
 }
 
 TEST(RelayTest, ContinuationMayHaveNothingToAdd) {
@@ -926,6 +943,18 @@ TEST(RelayTest, CancelledAnswerHasItsUsageSoFar) {
   EXPECT_EQ(harness.client.finished->usage.completion_tokens, 2);
   EXPECT_TRUE(harness.client.attempts()[0].usage_estimated);
   EXPECT_EQ(harness.client.attempts()[0].text_end, 11u);
+}
+
+TEST(RelayTest, CancelOfAnAnswerThatIsCompleteOnlySkipsTheWaitForFigures) {
+  Harness harness(1);
+  harness.options.expect_json = true;
+  harness.Start();
+  harness.call(0).EmitText("[1] done");
+  EXPECT_FALSE(harness.client.over());
+  harness.generation->Cancel();
+  ASSERT_TRUE(harness.client.finished);
+  EXPECT_EQ(harness.client.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(harness.client.attempts()[0].outcome, kAnswered);
 }
 
 TEST(RelayTest, CancelFromInsideTheSink) {
