@@ -114,7 +114,8 @@ struct StrategySettings {
   gateway::Privacy privacy = gateway::Privacy::kAny;  // at the least, for its requests
   bool fall_back_from_explicit_model = true;
   double min_battery_share = 0.1;
-  bool hand_off = true;                         // another target may go on with a begun answer
+  bool hand_off = true;     // another target may go on with a begun answer
+  double shadow_share = 0;  // of the requests that device and cloud may answer, asked of both
   std::chrono::milliseconds deadline{600'000};  // of the whole chain
   std::vector<TargetSettings> targets;
   std::vector<gateway::Rule> rules;

@@ -369,6 +369,7 @@ void DescribeStrategy(V& v, auto& s) {
   v.Field("fall_back_from_explicit_model", s.fall_back_from_explicit_model, kBool);
   v.Field("min_battery_share", s.min_battery_share, kShare);
   v.Field("hand_off", s.hand_off, kBool);
+  v.Field("shadow_share", s.shadow_share, kShare);
   v.Field("deadline_ms", s.deadline, kPositiveMs);
   v.List("target", s.targets, [](auto& inner, auto& target) { DescribeTarget(inner, target); });
   v.List("rule", s.rules, [](auto& inner, auto& rule) { DescribeRule(inner, rule); });

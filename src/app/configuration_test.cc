@@ -58,6 +58,7 @@ privacy = "redacted"
 fall_back_from_explicit_model = false
 min_battery_share = 0.2
 hand_off = false
+shadow_share = 0.25
 deadline_ms = 9000
 
 [[strategy.target]]
@@ -196,6 +197,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_FALSE(s.fall_back_from_explicit_model);
   EXPECT_EQ(s.min_battery_share, 0.2);
   EXPECT_FALSE(s.hand_off);
+  EXPECT_EQ(s.shadow_share, 0.25);
   EXPECT_EQ(s.deadline, milliseconds(9000));
   ASSERT_EQ(s.targets.size(), 2u);
   const TargetSettings& here = s.targets[0];
@@ -392,6 +394,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"fall_back_from_explicit_model = false", kNoBool},
       {"min_battery_share = 0.2", kNoShare},
       {"hand_off = false", kNoBool},
+      {"shadow_share = 0.25", kNoShare},
       {"deadline_ms = 9000", kNoPositive},
       {"id = \"here\"", {"1", "\"\"", "\"there\""}},
       {"tier = \"device_large\"", {"1", "\"device\"", "\"cloud\""}},

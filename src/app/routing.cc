@@ -86,7 +86,8 @@ gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configurat
         .strategy = RoutingStrategy(configuration, settings),
         .runs = {},
         .deadline = settings.deadline,
-        .hand_off = settings.hand_off};
+        .hand_off = settings.hand_off,
+        .shadow_share = settings.shadow_share};
     for (const TargetSettings& target : settings.targets) {
       runnable.runs[target.target.id] = RunOf(target, configuration);
       const auto priced =

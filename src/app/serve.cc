@@ -258,7 +258,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                             .budgets = &budgets,
                             .usage = &usage,
                             .admin = &admin,
-                            .metrics = &registry});
+                            .metrics = &registry,
+                            .timers = &timers});
   TANDEM_ASSIGN_OR_RETURN(
       const auto server,
       net::HttpServer::Start(

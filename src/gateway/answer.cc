@@ -59,6 +59,10 @@ void Answer::Run(AnswerPlan plan, const std::shared_ptr<dispatch::RoutedRequest>
   answer->response_->OnClosed([weak = std::weak_ptr(answer)] {
     if (auto self = weak.lock()) self->OnClosed();
   });
+  if (answer->plan_.timers != nullptr && answer->plan_.form == AnswerForm::kChunks) {
+    answer->last_sent_ = answer->plan_.clock->Now();
+    answer->ArmHeartbeat(answer->plan_.heartbeat);
+  }
   std::shared_ptr<Generation> generation =
       routed->Start([answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
   bool cancel = false;
@@ -164,7 +168,7 @@ void Answer::Complete(const Finished& finished) {
       delivered = Send(stream_->End(end), true);
     }
   } else {
-    NameRoute();
+    ClaimWhole();
     openai::Completion completion{plan_.head, std::move(text_), std::move(calls_), std::nullopt,
                                   end,        std::nullopt};
     if (plan_.wants_logprobs) completion.logprobs = std::move(logprobs_);
@@ -183,10 +187,9 @@ void Answer::Fail(const Failure& failure, const Finished* finished) {
     closed = closed_;
   }
   if (closed) return Log("client gone", finished);
-  if (started_) {
+  if (!ClaimWhole()) {
     Send(stream_->Fail(failure), true);
   } else {
-    NameRoute();
     AddRetryAfter(failure, &plan_.headers);
     plan_.headers.Set("Content-Type", "application/json");
     response_->SendFull(wire.http_status, plan_.headers, openai::ErrorBody(failure));
@@ -206,9 +209,11 @@ void Answer::NameRoute() {
   plan_.route.reason = route.reason;
 }
 
-// The stream's head is out after this. False: the client is gone.
+// The stream's head is out after this. False: the client is gone, or the response is no stream.
 bool Answer::OpenStream() {
-  if (std::exchange(started_, true)) return true;
+  std::lock_guard open_lock(open_mutex_);
+  if (settled_ != Settled::kNot) return settled_ == Settled::kStream;
+  settled_ = Settled::kStream;
   NameRoute();
   openai::StreamOptions options{plan_.include_usage, plan_.wants_logprobs, std::nullopt};
   if (plan_.include_route) options.route = plan_.route;
@@ -221,17 +226,55 @@ bool Answer::OpenStream() {
     OnClosed();
     return false;
   }
-  head_ = stream_->Start();
+  std::string head = stream_->Start();
+  std::lock_guard lock(mutex_);
+  head_ = std::move(head);
   return true;
+}
+
+// The response is one body after this. False: it is a stream already.
+bool Answer::ClaimWhole() {
+  std::lock_guard open_lock(open_mutex_);
+  if (settled_ == Settled::kStream) return false;
+  settled_ = Settled::kWhole;
+  NameRoute();
+  return true;
+}
+
+void Answer::ArmHeartbeat(std::chrono::milliseconds delay) {
+  relay::TimerHandle handle = plan_.timers->After(delay, [weak = weak_from_this()] {
+    if (auto self = weak.lock()) self->Heartbeat();
+  });
+  std::lock_guard lock(mutex_);
+  heartbeat_ = std::move(handle);
+}
+
+void Answer::Heartbeat() {
+  std::chrono::milliseconds wait = plan_.heartbeat;
+  {
+    std::lock_guard lock(mutex_);
+    if (ended_ || closed_) return;
+    const auto silent =
+        std::chrono::duration_cast<std::chrono::milliseconds>(plan_.clock->Now() - last_sent_);
+    wait -= silent;
+  }
+  if (wait.count() <= 0) {
+    // Before the first token too: that is when it takes longest. What fails from now on is told in
+    // the stream.
+    if (!OpenStream() || !Send(": still working\n\n", false)) return;
+    wait = plan_.heartbeat;
+  }
+  ArmHeartbeat(wait);
 }
 
 // Writes a piece of the stream, behind its opening event. False: the client is gone.
 bool Answer::Send(std::string bytes, bool last) {
-  if (!head_.empty()) bytes.insert(0, std::exchange(head_, {}));
   bool overflow = false;
   {
     std::lock_guard lock(mutex_);
-    if (closed_) return false;
+    if (closed_ || finish_when_flushed_) return false;
+    if (!head_.empty()) bytes.insert(0, std::exchange(head_, {}));
+    if (plan_.timers != nullptr) last_sent_ = plan_.clock->Now();
     const bool waiting = !pending_.empty();
     pending_ += bytes;
     finish_when_flushed_ = last;

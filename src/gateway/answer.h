@@ -7,6 +7,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -15,10 +16,12 @@
 #include <string_view>
 #include <vector>
 
+#include "base/clock.h"
 #include "gateway/dispatch/routed_request.h"
 #include "gateway/openai/chat_response.h"
 #include "gateway/openai/tool_calls.h"
 #include "gateway/provider/provider.h"
+#include "gateway/relay/timers.h"
 #include "net/http_server.h"
 
 namespace tandem::gateway {
@@ -56,6 +59,11 @@ struct AnswerPlan {
   net::Headers headers;  // of the response, whatever it becomes
   std::string key_id;    // for the log
   size_t max_pending_bytes = 0;
+  const Clock* clock = nullptr;
+  // OpenAI's streams get a comment after so much silence, so that proxies in between do not give
+  // them up; null: none do.
+  relay::Timers* timers = nullptr;
+  std::chrono::milliseconds heartbeat{15'000};
 };
 
 class Answer : public std::enable_shared_from_this<Answer> {
@@ -81,6 +89,10 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void Fail(const Failure& failure, const Finished* finished = nullptr);
   void NameRoute();
   bool OpenStream();
+  bool ClaimWhole();
+  // From a timer's thread.
+  void ArmHeartbeat(std::chrono::milliseconds delay);
+  void Heartbeat();
   bool Send(std::string bytes, bool last);
   void Log(std::string_view outcome, const Finished* finished) const;
 
@@ -97,19 +109,25 @@ class Answer : public std::enable_shared_from_this<Answer> {
   const std::shared_ptr<dispatch::RoutedRequest> routed_;
   const std::shared_ptr<net::HttpResponse> response_;
 
-  // The provider's thread only.
+  // The provider's thread only, but what a heartbeat needs to open the stream: plan_'s headers,
+  // route and head are written once, under open_mutex_, by whoever settles the form.
   AnswerPlan plan_;
   std::optional<InFlightSlot> slot_;              // given back at the terminal event
   std::unique_ptr<openai::AnswerStream> stream_;  // from the first output on
   openai::ToolCallParser calls_in_text_;
-  bool started_ = false;  // the response's headers are out
-  std::string head_;      // the stream's opening event, until it is sent with the first piece
-  std::string text_;      // so far, where it is needed at the end
+  std::string text_;             // so far, where it is needed at the end
   std::vector<ToolCall> calls_;  // kWhole
   int n_calls_ = 0;
   std::vector<TokenLogprob> logprobs_;  // kWhole: all; else those of text that is held back
 
+  // Settles once whether the response is a stream or one body; taken before mutex_.
+  std::mutex open_mutex_;
+  enum class Settled { kNot, kStream, kWhole } settled_ = Settled::kNot;  // guarded by open_mutex_
+
   std::mutex mutex_;  // guards all below
+  std::string head_;  // the stream's opening event, until it is sent with the first piece
+  SteadyTime last_sent_{};
+  relay::TimerHandle heartbeat_;
   std::shared_ptr<Generation> generation_;
   bool cancelled_ = false;
   bool ended_ = false;   // the terminal event came

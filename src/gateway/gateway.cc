@@ -249,6 +249,8 @@ void Gateway::Chat(Call& call, bool lines) {
   plan.headers = std::move(call.headers);
   plan.key_id = call.principal.key_id;
   plan.max_pending_bytes = options_.max_pending_bytes;
+  plan.clock = parts_.clock;
+  plan.timers = parts_.timers;
   Answer::Run(std::move(plan), *routed, std::move(call.response), *std::move(slot));
 }
 

@@ -81,6 +81,7 @@ struct GatewayParts {
   usage::UsageReader* usage = nullptr;    // receipts
   admin::Admin* admin = nullptr;          // /v1/admin/
   metrics::Registry* metrics = nullptr;   // /metrics
+  relay::Timers* timers = nullptr;        // heartbeats of streams; null: none
 };
 
 // Thread: any.

@@ -76,7 +76,8 @@ class GatewayTest : public ::testing::Test {
         std::make_unique<Gateway>(std::move(options), GatewayParts{.models = &directory_,
                                                                    .dispatcher = dispatcher_.get(),
                                                                    .keys = keys_.get(),
-                                                                   .clock = &clock_});
+                                                                   .clock = &clock_,
+                                                                   .timers = &timers_});
   }
 
   net::HttpRequest Request(std::string_view method, std::string_view path, std::string body = {}) {
@@ -584,6 +585,52 @@ TEST_F(GatewayTest, LoopIsAFailureWhetherAskedForOrNot) {
     EXPECT_THAT(response->body(), HasSubstr("OUTPUT_VALIDATION_FAILED"));
     call().Emit(Done(FinishReason::kCancelled));
   }
+}
+
+TEST_F(GatewayTest, SilentStreamGetsACommentEveryFifteenSeconds) {
+  const auto response = Chat(R"(,"stream":true)");
+  timers_.Advance(std::chrono::milliseconds(14'999));
+  EXPECT_EQ(response->status(), 0);
+  timers_.Advance(std::chrono::milliseconds(1));
+  EXPECT_EQ(response->status(), 200);
+  EXPECT_THAT(response->body(), EndsWith(": still working\n\n"));
+  timers_.Advance(std::chrono::seconds(10));
+  call().EmitText("Hel");
+  timers_.Advance(std::chrono::seconds(10));
+  EXPECT_THAT(response->body(), Not(EndsWith(": still working\n\n"))) << "ten seconds of silence";
+  timers_.Advance(std::chrono::seconds(5));
+  EXPECT_THAT(response->body(), EndsWith(": still working\n\n"));
+  call().EmitText("lo");
+  call().Emit(Done());
+  EXPECT_THAT(response->body(), EndsWith("data: [DONE]\n\n"));
+  const std::string complete = response->body();
+  timers_.Advance(std::chrono::seconds(60));
+  EXPECT_EQ(response->body(), complete);
+}
+
+TEST_F(GatewayTest, OtherFormsGetNoComments) {
+  const auto whole = Chat();
+  const auto whole_call = provider_->last_call();
+  const auto lines = Chat("", "/v1/chat/streaming");
+  timers_.Advance(std::chrono::seconds(60));
+  EXPECT_EQ(whole->status(), 0);
+  EXPECT_EQ(lines->status(), 0);
+  whole_call->EmitText("a");
+  whole_call->Emit(Done());
+  call().EmitText("a");
+  call().Emit(Done());
+  EXPECT_EQ(whole->status(), 200);
+  EXPECT_THAT(lines->body(), Not(HasSubstr("still working")));
+}
+
+TEST_F(GatewayTest, FailureAfterACommentIsToldInTheStream) {
+  const auto response = Chat(R"(,"stream":true)");
+  timers_.Advance(std::chrono::seconds(15));
+  call().Emit(Failed{{FailureCode::kOutOfMemory, "wants 9 bytes, 1 available"}});
+  EXPECT_EQ(response->status(), 200);
+  EXPECT_THAT(response->body(), HasSubstr("OUT_OF_MEMORY"));
+  EXPECT_THAT(response->body(), Not(HasSubstr("[DONE]")));
+  EXPECT_TRUE(response->complete());
 }
 
 // --- clients that leave or read slowly

@@ -162,6 +162,7 @@ Status Dispatcher::Apply(RoutingTable table) {
       live->strategy = strategy;
       live->deadline = runnable.deadline;
       live->hand_off = runnable.hand_off;
+      live->shadow_share = runnable.shadow_share;
       if (strategy_texts_.emplace(live->digest, text).second) {
         strategy_order_.push_back(live->digest);
         if (strategy_order_.size() > kKeptStrategies) {
@@ -313,6 +314,105 @@ std::expected<DecisionRecord, Failure> Dispatcher::Explain(const Incoming& incom
   return std::move(prepared->record);
 }
 
+RunPlan Dispatcher::NewPlan(const Prepared& prepared) const {
+  RunPlan plan;
+  plan.clock = services_.clock;
+  plan.records = services_.records;
+  plan.random = services_.random;
+  plan.table_digest = prepared.live->table.digest;
+  plan.options.deadline = prepared.strategy->deadline;
+  plan.options.hand_off_allowed = prepared.strategy->hand_off;
+  plan.retry_budget = prepared.live->retry_budget;
+  plan.options.retry_budget = plan.retry_budget.get();
+  plan.options.random = services_.random;
+  plan.options.clock = services_.clock;
+  plan.options.timers = services_.timers;
+  return plan;
+}
+
+// `last`: nobody comes after it.
+void Dispatcher::AddCandidate(const Prepared& prepared, const Incoming& incoming,
+                              const Candidate& candidate, bool last, RunPlan* plan) const {
+  const Strategy& strategy = prepared.strategy->strategy;
+  const auto target = std::ranges::find(strategy.targets, candidate.target, &Target::id);
+  TANDEM_CHECK(target != strategy.targets.end());
+  const auto index = static_cast<size_t>(target - strategy.targets.begin());
+  const TargetSource::Found& found = prepared.found[index];
+  if (found.provider == nullptr) return;  // the source said otherwise in its state
+  const TargetRun& run = prepared.strategy->runs[index];
+  relay::Candidate relayed;
+  relayed.provider = found.provider;
+  if (target->tier == Tier::kCloud) {
+    relayed.provider =
+        std::make_shared<privacy::EgressGate>(found.provider, prepared.live->redactor);
+  }
+  const auto& cascade = prepared.live->table.cascade;
+  if (cascade && target->tier != Tier::kCloud && !last) {
+    relayed.provider =
+        std::make_shared<ConfidentProvider>(std::move(relayed.provider), services_.clock,
+                                            ConfidenceOf(*cascade, prepared.record.facts.task));
+  }
+  if (incoming.request.quality_check && !incoming.streamed) {
+    relayed.provider = std::make_shared<CheckedProvider>(std::move(relayed.provider));
+  }
+  relayed.target = target->id;
+  relayed.reason = candidate.reason;
+  relayed.timeouts = {run.first_token_timeout, run.between_tokens_timeout, run.total_timeout};
+  relayed.continuation = ContinuationOf(run, found.continues);
+  relayed.hold_tokens = run.hold_tokens;
+  relayed.hold = run.hold;
+  relayed.hedge_after = run.hedge_after;
+  relayed.max_retries = run.max_retries;
+  plan->candidates.push_back(std::move(relayed));
+  plan->health.push_back(
+      {prepared.strategy->health[index], run.slow_after, candidate.reason == "least_bad"});
+}
+
+// The same question to the first candidate on the other side, device or cloud, for figures that
+// compare like with like. It goes through the same gate; nobody sees its answer, and it is on
+// nobody's budget.
+void Dispatcher::StartShadow(const Prepared& prepared, const Incoming& incoming) {
+  if (services_.random() >= prepared.strategy->shadow_share) return;
+  const std::vector<Candidate>& candidates = prepared.record.decision.candidates;
+  const auto on_device = [&](const Candidate& candidate) {
+    const auto& targets = prepared.strategy->strategy.targets;
+    const auto target = std::ranges::find(targets, candidate.target, &Target::id);
+    return target != targets.end() && target->tier != Tier::kCloud;
+  };
+  const auto other = std::ranges::find_if(candidates, [&](const Candidate& candidate) {
+    return on_device(candidate) != on_device(candidates.front());
+  });
+  if (other == candidates.end()) return;
+  RunPlan plan = NewPlan(prepared);
+  Candidate shadow = *other;
+  shadow.reason = "shadow";
+  AddCandidate(prepared, incoming, shadow, /*last=*/true, &plan);
+  if (plan.candidates.empty()) return;
+  plan.candidates.front().max_retries = 0;
+  plan.record = prepared.record;
+  plan.incoming = incoming;
+  plan.incoming.request.request_id += "-shadow";
+  plan.incoming.key_id = plan.incoming.account = "shadow";
+  // Kept by its own sink until its last event.
+  struct Kept {
+    std::shared_ptr<RoutedRequest> request;
+    std::mutex mutex;
+    std::unique_ptr<Generation> generation;  // guarded by mutex
+    bool ended = false;                      // guarded by mutex
+  };
+  auto kept = std::make_shared<Kept>();
+  kept->request = RoutedRequest::Make(std::move(plan));
+  auto generation = kept->request->Start([kept](GenerateEvent event) {
+    if (std::holds_alternative<TextDelta>(event)) return;
+    std::unique_ptr<Generation> finished;  // dropped after the lock
+    std::lock_guard lock(kept->mutex);
+    kept->ended = true;
+    finished = std::move(kept->generation);
+  });
+  std::lock_guard lock(kept->mutex);
+  if (!kept->ended) kept->generation = std::move(generation);
+}
+
 std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incoming incoming) {
   auto prepared = Prepare(incoming);
   if (!prepared) {
@@ -320,56 +420,17 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
     return std::unexpected(std::move(prepared).error());
   }
   const Decision& decision = prepared->record.decision;
-  const Strategy& strategy = prepared->strategy->strategy;
   // Before anything is answered or refused: a conversation that has to stay is known to, whatever
   // becomes of this request.
   if (prepared->fingerprint) Remember(*prepared->fingerprint, decision.privacy, incoming);
 
-  RunPlan plan;
-  plan.clock = services_.clock;
-  plan.canary_control = &canary_;
-  plan.records = services_.records;
-  plan.random = services_.random;
-  plan.table_digest = prepared->live->table.digest;
   GenerateRequest& request = incoming.request;
   // What the egress gates look at: the strictest of all that applied.
   request.privacy = decision.privacy;
   request.local_only |= decision.mode == Mode::kOnlyOnDevice;
-
+  RunPlan plan = NewPlan(*prepared);
   for (const Candidate& candidate : decision.candidates) {
-    const auto target = std::ranges::find(strategy.targets, candidate.target, &Target::id);
-    TANDEM_CHECK(target != strategy.targets.end());
-    const auto index = static_cast<size_t>(target - strategy.targets.begin());
-    const TargetSource::Found& found = prepared->found[index];
-    if (found.provider == nullptr) continue;  // the source said otherwise in its state
-    const TargetRun& run = prepared->strategy->runs[index];
-    relay::Candidate relayed;
-    relayed.provider = found.provider;
-    if (target->tier == Tier::kCloud) {
-      relayed.provider =
-          std::make_shared<privacy::EgressGate>(found.provider, prepared->live->redactor);
-    }
-    const auto& cascade = prepared->live->table.cascade;
-    const bool last = &candidate == &decision.candidates.back();
-    if (cascade && target->tier != Tier::kCloud && !last) {
-      relayed.provider =
-          std::make_shared<ConfidentProvider>(std::move(relayed.provider), services_.clock,
-                                              ConfidenceOf(*cascade, prepared->record.facts.task));
-    }
-    if (request.quality_check && !incoming.streamed) {
-      relayed.provider = std::make_shared<CheckedProvider>(std::move(relayed.provider));
-    }
-    relayed.target = target->id;
-    relayed.reason = candidate.reason;
-    relayed.timeouts = {run.first_token_timeout, run.between_tokens_timeout, run.total_timeout};
-    relayed.continuation = ContinuationOf(run, found.continues);
-    relayed.hold_tokens = run.hold_tokens;
-    relayed.hold = run.hold;
-    relayed.hedge_after = run.hedge_after;
-    relayed.max_retries = run.max_retries;
-    plan.candidates.push_back(std::move(relayed));
-    plan.health.push_back(
-        {prepared->strategy->health[index], run.slow_after, candidate.reason == "least_bad"});
+    AddCandidate(*prepared, incoming, candidate, &candidate == &decision.candidates.back(), &plan);
   }
   if (plan.candidates.empty()) {
     Failure failure{
@@ -393,23 +454,19 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
     const std::string& arm = facts.canary_assigned ? facts.canary_target : facts.canary_baseline;
     if (plan.candidates.front().target == arm &&
         plan.candidates.front().reason != "explicit_model") {
+      plan.canary_control = &canary_;
       plan.canary = facts.canary_assigned;
       RememberArm(request.request_id, facts.canary_assigned);
     }
   }
-  plan.options.deadline = prepared->strategy->deadline;
   if (incoming.max_latency_ms) {
     const std::chrono::milliseconds limit(static_cast<int64_t>(*incoming.max_latency_ms));
     if (plan.options.deadline.count() == 0 || limit < plan.options.deadline) {
       plan.options.deadline = limit;
     }
   }
-  plan.options.hand_off_allowed = prepared->strategy->hand_off && incoming.may_fall_back;
-  plan.retry_budget = prepared->live->retry_budget;
-  plan.options.retry_budget = plan.retry_budget.get();
-  plan.options.random = services_.random;
-  plan.options.clock = services_.clock;
-  plan.options.timers = services_.timers;
+  plan.options.hand_off_allowed &= incoming.may_fall_back;
+  if (prepared->strategy->shadow_share > 0) StartShadow(*prepared, incoming);
   if (prepared->fingerprint) {
     plan.conversations = services_.conversations;
     plan.fingerprint = *std::move(prepared->fingerprint);

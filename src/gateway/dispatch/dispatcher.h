@@ -107,6 +107,7 @@ class Dispatcher {
     std::vector<TargetRun> runs;                        // likewise
     std::chrono::milliseconds deadline{0};
     bool hand_off = true;
+    double shadow_share = 0;
   };
   // One table and what belongs to it.
   struct Live {
@@ -132,6 +133,10 @@ class Dispatcher {
   std::shared_ptr<TargetHealth> HealthOf(const std::string& strategy, const Target& target,
                                          const BreakerOptions& options);
   std::expected<Prepared, Failure> Prepare(const Incoming& incoming);
+  RunPlan NewPlan(const Prepared& prepared) const;
+  void AddCandidate(const Prepared& prepared, const Incoming& incoming, const Candidate& candidate,
+                    bool last, RunPlan* plan) const;
+  void StartShadow(const Prepared& prepared, const Incoming& incoming);
   // That the conversation has to stay, where it does.
   void Remember(const privacy::Conversations::Fingerprint& fingerprint, Privacy privacy,
                 const Incoming& incoming);

@@ -302,6 +302,33 @@ TEST_F(DispatcherTest, CanaryGetsItsShareAndAWorseOneIsRolledBack) {
       << "the same configuration does not start it again";
 }
 
+TEST_F(DispatcherTest, ShadowAsksTheOtherSideAndShowsNothingOfIt) {
+  Apply({.digest = "v2", .strategies = {{.strategy = ThreeTiers(), .shadow_share = 1}}});
+  const auto seen = Start(Ask());
+  ASSERT_EQ(cloud_->calls().size(), 1u);
+  EXPECT_TRUE(cloud_->last_call()->request().egress.value().Covers("req-1-shadow"));
+  cloud_->last_call()->EmitText("from the cloud");
+  small_->last_call()->EmitText("from here");
+  small_->last_call()->Emit(Finished{.usage = {4, 2, 0}});
+  cloud_->last_call()->Emit(Finished{.usage = {4, 3, 0}});
+  EXPECT_EQ(seen->text, "from here");
+  ASSERT_EQ(kept_.records.size(), 2u);
+  EXPECT_EQ(kept_.records[0].key_id, "key");
+  EXPECT_EQ(kept_.records[1].key_id, "shadow");
+  EXPECT_EQ(kept_.records[1].request_id, "req-1-shadow");
+  EXPECT_EQ(kept_.records[1].attempts.at(0).attempt.reason, "shadow");
+  EXPECT_TRUE(cloud_->last_call()->released());
+}
+
+TEST_F(DispatcherTest, ShadowOfAnOnDeviceRequestDoesNotExist) {
+  Apply({.digest = "v2", .strategies = {{.strategy = ThreeTiers(), .shadow_share = 1}}});
+  Incoming incoming = Ask();
+  incoming.request.privacy = Privacy::kOnDevice;
+  (void)Start(std::move(incoming));
+  EXPECT_TRUE(cloud_->calls().empty());
+  small_->last_call()->Emit(Finished{});
+}
+
 TEST_F(DispatcherTest, UnsureDeviceAnswerGoesToTheNextCandidate) {
   RoutingTable table{.digest = "v2", .strategies = {{.strategy = ThreeTiers()}}};
   table.cascade = Cascade{.tokens = 2, .min_mean_logprob = -1};

@@ -62,6 +62,9 @@ struct RunnableStrategy {
   std::map<std::string, TargetRun> runs;  // by target id; absent: TargetRun's defaults
   std::chrono::milliseconds deadline{0};  // for the whole chain of providers; 0: none
   bool hand_off = true;                   // another provider may continue an answer
+  // Of the requests that both sides may answer, those that both are asked: the one whose answer is
+  // shown, and the first candidate of the other side for its figures.
+  double shadow_share = 0;
 };
 
 struct RoutingTable {
