@@ -12,12 +12,12 @@ namespace {
 
 // Messages up to this size may lean on the one before: "and in Spanish?", "now for 17".
 constexpr size_t kFollowUpBytes = 96;
-// How much of the earlier message's scores a follow-up takes over. Chosen on the follow-ups of the
-// training file: less leaves them to general_conversation, more turns "thanks!" into maths.
-constexpr float kContextShare = 0.4F;
+// How much of the earlier message's scores a follow-up takes over, times how unsure it is itself:
+// "now for 17" takes most of it, "thanks!" little.
+constexpr float kContextShare = 1.5F;
 
 // Log odds that a hint adds. Not learnt: the data has prompts, not requests.
-constexpr float kCodeBefore = 1.0F;    // follow-ups in a conversation about code
+constexpr float kCodeBefore = 2.0F;    // follow-ups in a conversation about code
 constexpr float kJsonWanted = 1.0F;    // who asks for JSON extracts, mostly
 constexpr float kToolsOffered = 0.5F;  // tools are offered where one step is not enough
 
@@ -61,9 +61,12 @@ Classification ClassifyWith(const LinearModel& model, std::string_view prompt,
   Classification result{.reason = "model"};
   const Choice alone = Choose(scores);
   if (prompt.size() <= kFollowUpBytes) {
+    const float unsure = 1 - alone.probability;
     if (!hints.previous_user_text.empty()) {
       const ModelScores before = ScoreText(model, hints.previous_user_text);
-      for (int c = 0; c < kModelColumns; ++c) scores[c] += kContextShare * before[c];
+      for (int c = 0; c < kModelColumns; ++c) {
+        scores[c] += kContextShare * unsure * before[c];
+      }
     }
     if (hints.has_code) scores[static_cast<size_t>(TaskClass::kCodeGeneration)] += kCodeBefore;
   }

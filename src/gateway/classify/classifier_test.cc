@@ -63,6 +63,24 @@ TEST(ClassifierTest, FollowUpLeansOnTheMessageBefore) {
   EXPECT_EQ(Classify(long_text, after_maths).complexity, Classify(long_text).complexity);
 }
 
+TEST(ClassifierTest, HintsMoveTheScoresTheyAreAbout) {
+  const char* edit = "now without the loop";
+  EXPECT_EQ(TaskOf(edit, {.has_code = true}), TaskClass::kCodeGeneration);
+  EXPECT_GT(Classify(edit, {.has_code = true}).confidence, Classify(edit).confidence + 0.2F);
+  const char* prompt = "What should I know about coffee?";
+  EXPECT_GT(Classify(prompt, {.has_tools = true}).complexity, Classify(prompt).complexity);
+  const auto unsure = Classify("name and city: Dana Ruiz, Austin", {.wants_json = true});
+  EXPECT_EQ(unsure.task, TaskClass::kExtraction);
+}
+
+TEST(ClassifierTest, ComplexReasoningIsSeenInProofsAndNotInGreetings) {
+  EXPECT_TRUE(Classify("Prove by induction that the sum of the first n odd numbers is n squared, "
+                       "and explain each step.")
+                  .complex_reasoning);
+  EXPECT_FALSE(Classify("Hello, how are you?").complex_reasoning);
+  EXPECT_FALSE(Classify("Where is my order?").complex_reasoning);
+}
+
 TEST(ClassifierTest, AnyBytesGiveAnAnswer) {
   std::mt19937 generator(7);
   std::vector<std::string> inputs = {"",

@@ -24,7 +24,7 @@ constexpr size_t kMaxDigits = 4;      // a number's length up to here is part of
 
 // Where the instruction of a message ends and what it is about begins, in letters; an ideograph
 // counts three.
-constexpr int kInstruction = 110;   // so much at the beginning
+constexpr int kInstruction = 100;   // so much at the beginning
 constexpr int kQuestion = 80;       // and so much at the end, where it ends as a question
 constexpr size_t kLastLine = 160;   // and the last line, up to this
 constexpr size_t kQuotation = 400;  // what is in quotes up to this length is no instruction
@@ -182,7 +182,7 @@ void AddToken(const Text& text, const Token& token, FeatureSet* features) {
       AddGrams(text, token.begin, token.end, 1, 2, features);
       return;
     case CharKind::kUnspaced:
-      AddGrams(text, token.begin, token.end, 3, 4, features);
+      AddGrams(text, token.begin, token.end, 3, 5, features);
       return;
     case CharKind::kLetter:
       AddPrefixes(text, token, features);
@@ -208,21 +208,22 @@ void AddContentToken(const Text& text, const Token& token, FeatureSet* features)
   }
 }
 
-// How a prompt begins says most. `prefix` holds for scripts whose runs are no words.
+// How a prompt begins says most: its first words count once more.
 void AddOpening(const Text& text, std::span<const Token> tokens, FeatureSet* features) {
-  if (tokens.empty()) return;
-  const Token& first = tokens.front();
-  const bool word = first.kind != CharKind::kIdeograph && first.kind != CharKind::kUnspaced;
-  if (word) {
-    features->Add(Finish(Mix(first.hash, kFirst)));
-    if (tokens.size() > 1) {
-      features->Add(Finish(Mix(Mix(first.hash, kFirst), tokens[1].hash)));
+  constexpr size_t kWords = 4;
+  constexpr size_t kChars = 12;
+  for (const Token& token : tokens.first(std::min(tokens.size(), kWords))) {
+    const bool ideographs = token.kind == CharKind::kIdeograph;
+    if (!ideographs && token.kind != CharKind::kUnspaced) {
+      features->Add(Finish(Mix(token.hash, kFirst)));
+      continue;
     }
-    return;
-  }
-  const size_t unit = first.kind == CharKind::kIdeograph ? 1 : 4;
-  for (size_t n = unit; n <= 3 * unit && first.begin + n <= first.end; n += unit) {
-    features->Add(Finish(HashRun(text, first.begin, first.begin + n, kFirst)));
+    const size_t unit = ideographs ? 2 : 4;
+    const size_t end = std::min<size_t>(token.end, token.begin + kChars);
+    for (size_t i = token.begin; i + unit <= end; ++i) {
+      features->Add(Finish(HashRun(text, i, i + unit, kFirst)));
+    }
+    return;  // a run is as long as several words
   }
 }
 

@@ -16,9 +16,6 @@
 
 namespace tandem::gateway {
 
-inline constexpr int kFeatureBits = 15;  // 32,768 buckets: 288 KiB of weights, inside an L2 cache
-inline constexpr uint32_t kFeatureBuckets = 1U << kFeatureBits;
-
 // An instruction stands at one of the edges of a prompt, what it is about in the middle: of a long
 // text only the edges are read, which also bounds the cost.
 inline constexpr size_t kHeadBytes = 1536;
@@ -27,28 +24,29 @@ inline constexpr size_t kTailBytes = 512;
 // A feature of the instruction counts this many times one of the text that it is about.
 inline constexpr int kInstructionWeight = 4;
 
-// Distinct buckets, those of the instruction first. 20 KiB: lives on the stack.
+// Distinct hashes, those of the instruction first. 40 KiB: lives on the stack.
 class FeatureSet {
  public:
-  // Ignored where the bucket is there already or the set is full.
+  // Ignored where the hash is there already or the set is full; and, once in a hundred features,
+  // where another one shares its upper bits.
   void Add(uint32_t hash) {
-    const uint32_t bucket = hash >> (32 - kFeatureBits);
-    if (seen_[bucket] || size_ == buckets_.size()) return;
-    seen_[bucket] = true;
-    buckets_[size_++] = static_cast<uint16_t>(bucket);
+    const uint32_t upper = hash >> 16;
+    if (seen_[upper] || size_ == hashes_.size()) return;
+    seen_[upper] = true;
+    hashes_[size_++] = hash;
   }
   // What is added from here on belongs to the content.
   void EndInstruction() { n_instruction_ = size_; }
 
-  std::span<const uint16_t> instruction() const { return {buckets_.data(), n_instruction_}; }
-  std::span<const uint16_t> content() const {
-    return {buckets_.data() + n_instruction_, size_ - n_instruction_};
+  std::span<const uint32_t> instruction() const { return {hashes_.data(), n_instruction_}; }
+  std::span<const uint32_t> content() const {
+    return {hashes_.data() + n_instruction_, size_ - n_instruction_};
   }
 
  private:
-  std::bitset<kFeatureBuckets> seen_;
+  std::bitset<(1 << 16)> seen_;
   // Two kilobytes of text give fewer; what could be more is random bytes.
-  std::array<uint16_t, 8192> buckets_;
+  std::array<uint32_t, 8192> hashes_;
   size_t size_ = 0;
   size_t n_instruction_ = 0;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -21,13 +22,13 @@ std::string Folded(std::string_view text) {
   return result;
 }
 
-std::vector<uint16_t> Buckets(std::string_view text) {
+std::vector<uint32_t> Hashes(std::string_view text) {
   FeatureSet features;
   ExtractFeatures(text, &features);
-  std::vector<uint16_t> buckets(features.instruction().begin(), features.instruction().end());
-  buckets.insert(buckets.end(), features.content().begin(), features.content().end());
-  std::ranges::sort(buckets);
-  return buckets;
+  std::vector<uint32_t> hashes(features.instruction().begin(), features.instruction().end());
+  hashes.insert(hashes.end(), features.content().begin(), features.content().end());
+  std::ranges::sort(hashes);
+  return hashes;
 }
 
 TEST(FoldTest, LosesCaseAccentsAndWidth) {
@@ -54,19 +55,19 @@ TEST(FoldTest, StopsWhereTheOutputIsFull) {
 }
 
 TEST(FeaturesTest, SameWordsGiveSameFeaturesAndNumbersCountByLengthOnly) {
-  EXPECT_EQ(Buckets("Traduce ESTO"), Buckets("traduce esto"));
-  EXPECT_EQ(Buckets("what is 12 + 34"), Buckets("what is 98 + 76"));
-  EXPECT_NE(Buckets("what is 12 + 34"), Buckets("what is 12 + 3456"));
-  EXPECT_NE(Buckets("dog bites man"), Buckets("man bites dog"));
+  EXPECT_EQ(Hashes("Traduce ESTO"), Hashes("traduce esto"));
+  EXPECT_EQ(Hashes("what is 12 + 34"), Hashes("what is 98 + 76"));
+  EXPECT_NE(Hashes("what is 12 + 34"), Hashes("what is 12 + 3456"));
+  EXPECT_NE(Hashes("dog bites man"), Hashes("man bites dog"));
 }
 
 TEST(FeaturesTest, UnspacedScriptsShareFeaturesOfParts) {
   for (const auto& [whole, part] : {std::pair("请把这句话翻译成英文", "翻译"),
                                     std::pair("ช่วยแปลข้อความนี้เป็นภาษาอังกฤษ", "ภาษาอังกฤษ")}) {
-    const std::vector<uint16_t> of_whole = Buckets(whole);
+    const std::vector<uint32_t> of_whole = Hashes(whole);
     int shared = 0;
-    for (const uint16_t bucket : Buckets(part)) {
-      shared += std::ranges::binary_search(of_whole, bucket) ? 1 : 0;
+    for (const uint32_t hash : Hashes(part)) {
+      shared += std::ranges::binary_search(of_whole, hash) ? 1 : 0;
     }
     EXPECT_GE(shared, 3) << whole;
   }
@@ -75,23 +76,45 @@ TEST(FeaturesTest, UnspacedScriptsShareFeaturesOfParts) {
 TEST(FeaturesTest, LongTextIsReadAtBothEdgesOnly) {
   const std::string filler(1'000'000, 'x');
   const std::string head = "summarise this " + filler;
-  EXPECT_EQ(Buckets(head + " please"), Buckets(head + filler + " please"));
-  EXPECT_NE(Buckets(head + " please"), Buckets(head + " danke"));
+  EXPECT_EQ(Hashes(head + " please"), Hashes(head + filler + " please"));
+  EXPECT_NE(Hashes(head + " please"), Hashes(head + " danke"));
   // Cut in the middle of a character on both sides: still the same.
   std::string thai;
   while (thai.size() < 4000) thai += "ก";
-  EXPECT_EQ(Buckets("a" + thai), Buckets("a" + thai + thai));
+  EXPECT_EQ(Hashes("a" + thai), Hashes("a" + thai + thai));
 }
 
-TEST(FeaturesTest, MiddleOfAMessageIsBody) {
-  std::string text = "first words here. ";
-  while (text.size() < 1000) text += "middle " + std::to_string(text.size()) + " ";
+// Of a feature set: features of the instruction, features of the content.
+std::pair<size_t, size_t> Parts(std::string_view text) {
   FeatureSet features;
-  ExtractFeatures(text + "uniqueword" + text, &features);
-  EXPECT_GT(features.content().size(), 0U);
-  FeatureSet short_text;
-  ExtractFeatures("first words here.", &short_text);
-  EXPECT_TRUE(short_text.content().empty());
+  ExtractFeatures(text, &features);
+  return {features.instruction().size(), features.content().size()};
+}
+
+TEST(FeaturesTest, WhatAnInstructionIsAboutIsContent) {
+  EXPECT_EQ(Parts("What is the capital of Australia?").second, 0U);
+  // After a colon, in quotes, between a first and a last line, and far from the beginning.
+  const std::string passage = "the council approved a plan for safer cycling on Tuesday evening";
+  EXPECT_GE(Parts("Summarise: " + passage).second, 9U);
+  EXPECT_GE(Parts("What does \"" + passage + "\" mean?").second, 9U);
+  EXPECT_GE(Parts("Please do this for me: \n" + passage + "\nTranslate it").second, 9U);
+  std::string far = "Tell me what this says. ";
+  for (int i = 0; i < 5; ++i) far += passage + " ";
+  EXPECT_GE(Parts(far).second, 9U);
+  EXPECT_GT(Parts(far + "Is it good?").first, Parts(far + "It is good.").first);
+}
+
+TEST(FeaturesTest, LastLineIsInstructionAgain) {
+  const std::string passage(300, 'x');
+  FeatureSet features;
+  ExtractFeatures(passage + "\nsummarise please", &features);
+  FeatureSet alone;
+  ExtractFeatures("y summarise please", &alone);
+  size_t shared = 0;
+  for (const uint32_t hash : alone.instruction()) {
+    shared += std::ranges::count(features.instruction(), hash);
+  }
+  EXPECT_GE(shared, 5U);  // both words, their prefixes and the pair
 }
 
 TEST(FeaturesTest, RandomBytesFillTheSetAndNoMore) {
@@ -99,13 +122,10 @@ TEST(FeaturesTest, RandomBytesFillTheSetAndNoMore) {
   for (int round = 0; round < 200; ++round) {
     std::string bytes(generator() % 4096, '\0');
     for (char& byte : bytes) byte = static_cast<char>(generator());
-    FeatureSet features;
-    ExtractFeatures(bytes, &features);
-    for (const uint16_t bucket : features.instruction()) ASSERT_LT(bucket, kFeatureBuckets);
+    EXPECT_LE(Hashes(bytes).size(), 8192U);
   }
   FeatureSet full;
   for (uint32_t i = 0; i < 1'000'000; ++i) full.Add(i * 2654435761U);
-  EXPECT_EQ(full.instruction().size() + full.content().size(), 0U + full.content().size());
   full.EndInstruction();
   EXPECT_EQ(full.instruction().size(), 8192U);
 }

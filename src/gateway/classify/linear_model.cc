@@ -13,11 +13,11 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "the file is little-endian");
 
-constexpr std::array<char, 8> kMagic = {'T', 'D', 'M', 'C', 'L', 'S', '0', '1'};
+constexpr std::array<char, 8> kMagic = {'T', 'D', 'M', 'C', 'L', 'S', '0', '2'};
 
 struct FileHeader {
   std::array<char, 8> magic = kMagic;
-  uint32_t feature_bits = kFeatureBits;
+  uint32_t slot_bits = FeatureTable::kBits;
   uint32_t columns = kModelColumns;
   LinearModel::Provenance provenance;
   ModelScores scale = {};
@@ -25,40 +25,57 @@ struct FileHeader {
 };
 static_assert(sizeof(FileHeader) == 8 + 2 * 4 + 2 * 8 + 2 * 4 * kModelColumns);
 
-constexpr size_t kFileBytes = sizeof(FileHeader) + size_t{kFeatureBuckets} * kModelColumns;
+constexpr size_t kSlots = FeatureTable::kSlots;
+constexpr size_t kFileBytes = sizeof(FileHeader) + kSlots * (sizeof(uint16_t) + kModelColumns);
 
-// sum[c] += rows[bucket][c], for the edges and the body alike.
-using ClassSums = std::array<int32_t, kTaskClassCount>;
-void Accumulate(std::span<const uint16_t> buckets, const int8_t* class_weights,
-                const int8_t* complex_weights, ClassSums* sums, int32_t* complex_sum) {
-  ClassSums total = {};
-  int32_t complex_total = 0;
-  for (const uint16_t bucket : buckets) {
-    const int8_t* row = class_weights + size_t{bucket} * kTaskClassCount;
-    for (int c = 0; c < kTaskClassCount; ++c) total[c] += row[c];
-    complex_total += complex_weights[bucket];
+struct Sums {
+  std::array<int32_t, kTaskClassCount> classes = {};
+  int32_t complex_reasoning = 0;
+  size_t n_found = 0;
+};
+
+Sums AddRows(const FeatureTable& table, std::span<const uint32_t> hashes,
+             const int8_t* class_weights, const int8_t* complex_weights) {
+  Sums sums;
+  for (const uint32_t hash : hashes) {
+    const uint32_t slot = table.Find(hash);
+    if (slot == FeatureTable::kNone) continue;
+    ++sums.n_found;
+    const int8_t* row = class_weights + size_t{slot} * kTaskClassCount;
+    for (int c = 0; c < kTaskClassCount; ++c) sums.classes[c] += row[c];
+    sums.complex_reasoning += complex_weights[slot];
   }
-  *sums = total;
-  *complex_sum = complex_total;
+  return sums;
 }
 
 }  // namespace
 
-LinearModel LinearModel::Quantise(std::span<const float> weights, const ModelScores& bias,
-                                  const Provenance& provenance) {
-  TANDEM_CHECK(weights.size() == size_t{kFeatureBuckets} * kModelColumns);
+void FeatureTable::Insert(uint32_t hash) {
+  if (Find(hash) != kNone) return;
+  const uint32_t slot = hash >> (32 - kBits);
+  if (tags_[slot] == 0) {
+    tags_[slot] = Tag(hash);
+  } else if (tags_[slot ^ 1] == 0) {
+    tags_[slot ^ 1] = Tag(hash);
+  }
+}
+
+LinearModel LinearModel::Quantise(FeatureTable table, std::span<const float> weights,
+                                  const ModelScores& bias, const Provenance& provenance) {
+  TANDEM_CHECK(weights.size() == kSlots * kModelColumns);
   LinearModel model;
+  model.table_ = std::move(table);
   model.provenance_ = provenance;
   model.bias_ = bias;
-  model.class_weights_.resize(size_t{kFeatureBuckets} * kTaskClassCount);
-  model.complex_weights_.resize(kFeatureBuckets);
+  model.class_weights_.resize(kSlots * kTaskClassCount);
+  model.complex_weights_.resize(kSlots);
   for (int c = 0; c < kModelColumns; ++c) {
     float largest = 0;
-    for (size_t b = 0; b < kFeatureBuckets; ++b) {
+    for (size_t b = 0; b < kSlots; ++b) {
       largest = std::max(largest, std::abs(weights[b * kModelColumns + c]));
     }
     model.scale_[c] = largest / 127;
-    for (size_t b = 0; b < kFeatureBuckets; ++b) {
+    for (size_t b = 0; b < kSlots; ++b) {
       const float value = weights[b * kModelColumns + c];
       const auto rounded =
           static_cast<int8_t>(largest > 0 ? std::lround(value / model.scale_[c]) : 0);
@@ -82,12 +99,12 @@ Result<LinearModel> LinearModel::Parse(std::string_view bytes) {
     return Err(ErrorCode::kCorrupt,
                "not a classifier model; tandem-train-classify train writes one");
   }
-  if (header.feature_bits != kFeatureBits || header.columns != kModelColumns ||
+  if (header.slot_bits != FeatureTable::kBits || header.columns != kModelColumns ||
       bytes.size() != kFileBytes) {
     return Err(ErrorCode::kCorrupt,
-               "a classifier model of {} feature bits, {} columns and {} bytes, where this build "
+               "a classifier model of {} slot bits, {} columns and {} bytes, where this build "
                "has {}, {} and {}; train again with tandem-train-classify",
-               header.feature_bits, header.columns, bytes.size(), kFeatureBits, kModelColumns,
+               header.slot_bits, header.columns, bytes.size(), FeatureTable::kBits, kModelColumns,
                kFileBytes);
   }
   LinearModel model;
@@ -98,48 +115,49 @@ Result<LinearModel> LinearModel::Parse(std::string_view bytes) {
   if (!std::ranges::all_of(model.scale_, finite) || !std::ranges::all_of(model.bias_, finite)) {
     return Err(ErrorCode::kCorrupt, "a classifier model with a scale or bias that is no number");
   }
-  const auto* weights = reinterpret_cast<const int8_t*>(bytes.data() + sizeof(header));
-  const auto* complex_weights = weights + size_t{kFeatureBuckets} * kTaskClassCount;
+  std::vector<uint16_t> tags(kSlots);
+  std::memcpy(tags.data(), bytes.data() + sizeof(header), kSlots * sizeof(uint16_t));
+  model.table_ = FeatureTable(std::move(tags));
+  const auto* weights =
+      reinterpret_cast<const int8_t*>(bytes.data() + sizeof(header) + kSlots * sizeof(uint16_t));
+  const auto* complex_weights = weights + kSlots * kTaskClassCount;
   model.class_weights_.assign(weights, complex_weights);
-  model.complex_weights_.assign(complex_weights, complex_weights + kFeatureBuckets);
+  model.complex_weights_.assign(complex_weights, complex_weights + kSlots);
   return model;
 }
 
 std::string LinearModel::Serialise() const {
   const FileHeader header{.provenance = provenance_, .scale = scale_, .bias = bias_};
   std::string bytes(reinterpret_cast<const char*>(&header), sizeof(header));
+  bytes.append(reinterpret_cast<const char*>(table_.tags().data()), table_.tags().size_bytes());
   bytes.append(reinterpret_cast<const char*>(class_weights_.data()), class_weights_.size());
   bytes.append(reinterpret_cast<const char*>(complex_weights_.data()), complex_weights_.size());
   return bytes;
 }
 
 ModelScores LinearModel::Score(const FeatureSet& features) const {
-  ClassSums instruction_sums;
-  ClassSums content_sums;
-  int32_t instruction_complex;
-  int32_t content_complex;
-  Accumulate(features.instruction(), class_weights_.data(), complex_weights_.data(),
-             &instruction_sums, &instruction_complex);
-  Accumulate(features.content(), class_weights_.data(), complex_weights_.data(), &content_sums,
-             &content_complex);
-  const float length = FeatureLength(features);
+  const Sums instruction =
+      AddRows(table_, features.instruction(), class_weights_.data(), complex_weights_.data());
+  const Sums content =
+      AddRows(table_, features.content(), class_weights_.data(), complex_weights_.data());
+  const float length = FeatureLength(instruction.n_found, content.n_found);
+  const auto score = [&](int32_t instruction_sum, int32_t content_sum, int column) {
+    return static_cast<float>(kInstructionWeight * instruction_sum + content_sum) / length *
+               scale_[column] +
+           bias_[column];
+  };
   ModelScores scores;
   for (int c = 0; c < kTaskClassCount; ++c) {
-    scores[c] = static_cast<float>(kInstructionWeight * instruction_sums[c] + content_sums[c]) /
-                    length * scale_[c] +
-                bias_[c];
+    scores[c] = score(instruction.classes[c], content.classes[c], c);
   }
   scores[kComplexColumn] =
-      static_cast<float>(kInstructionWeight * instruction_complex + content_complex) / length *
-          scale_[kComplexColumn] +
-      bias_[kComplexColumn];
+      score(instruction.complex_reasoning, content.complex_reasoning, kComplexColumn);
   return scores;
 }
 
-float FeatureLength(const FeatureSet& features) {
+float FeatureLength(size_t n_instruction, size_t n_content) {
   const auto squares =
-      static_cast<float>(kInstructionWeight * kInstructionWeight * features.instruction().size() +
-                         features.content().size());
+      static_cast<float>(kInstructionWeight * kInstructionWeight * n_instruction + n_content);
   return std::sqrt(std::max(squares, 1.0F));
 }
 

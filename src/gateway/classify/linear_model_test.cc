@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -15,24 +16,47 @@ ModelScores ScoresOf(const LinearModel& model, std::string_view text) {
   return model.Score(features);
 }
 
-// Weight 1 for one class and 0.5 for the difficulty, for every bucket of `text`.
-LinearModel ModelFor(std::string_view text, TaskClass task) {
-  std::vector<float> weights(size_t{kFeatureBuckets} * kModelColumns);
+FeatureSet FeaturesOf(std::string_view text) {
   FeatureSet features;
   ExtractFeatures(text, &features);
-  for (const uint16_t bucket : features.instruction()) {
-    weights[size_t{bucket} * kModelColumns + static_cast<size_t>(task)] = 1;
-    weights[size_t{bucket} * kModelColumns + kComplexColumn] = 0.5F;
+  return features;
+}
+
+// Weight 1 for one class and 0.5 for the difficulty, for every feature of `text`.
+LinearModel ModelFor(std::string_view text, TaskClass task) {
+  std::vector<float> weights(size_t{FeatureTable::kSlots} * kModelColumns);
+  const FeatureSet features = FeaturesOf(text);
+  FeatureTable table;
+  for (const uint32_t hash : features.instruction()) {
+    table.Insert(hash);
+    const size_t row = size_t{table.Find(hash)} * kModelColumns;
+    weights[row + static_cast<size_t>(task)] = 1;
+    weights[row + kComplexColumn] = 0.5F;
   }
   ModelScores bias = {};
   bias[0] = 0.25F;
-  return LinearModel::Quantise(weights, bias, {.training_digest = 3, .feature_digest = 4});
+  return LinearModel::Quantise(std::move(table), weights, bias,
+                               {.training_digest = 3, .feature_digest = 4});
+}
+
+TEST(FeatureTableTest, FindsWhatWasInsertedAndNothingElse) {
+  FeatureTable table;
+  EXPECT_EQ(table.Find(0), FeatureTable::kNone);
+  table.Insert(0);  // the tag 0 means an empty slot, so this one is stored as another
+  table.Insert(0);
+  EXPECT_EQ(table.Find(0), 0U);
+  table.Insert(0x00000005);  // the same slot: takes its neighbour
+  EXPECT_EQ(table.Find(0x00000005), 1U);
+  table.Insert(0x00000006);  // both are taken
+  EXPECT_EQ(table.Find(0x00000006), FeatureTable::kNone);
+  EXPECT_EQ(table.Find(0x80000005), FeatureTable::kNone);
+  table.Insert(0xFFFFFFFF);
+  EXPECT_EQ(table.Find(0xFFFFFFFF), FeatureTable::kSlots - 1);
 }
 
 TEST(LinearModelTest, ScoreIsTheWeightedSumOverTheVectorsLength) {
   const LinearModel model = ModelFor("solve for x", TaskClass::kTranslation);
-  FeatureSet features;
-  ExtractFeatures("solve for x", &features);
+  const FeatureSet features = FeaturesOf("solve for x");
   const ModelScores scores = model.Score(features);
   // n features of weight kInstructionWeight each: sum n * 4, length 4 * sqrt(n).
   const float root = std::sqrt(static_cast<float>(features.instruction().size()));
@@ -40,6 +64,15 @@ TEST(LinearModelTest, ScoreIsTheWeightedSumOverTheVectorsLength) {
   EXPECT_NEAR(scores[kComplexColumn], root / 2, 1e-3);
   EXPECT_FLOAT_EQ(scores[0], 0.25F);  // the bias alone
   EXPECT_FLOAT_EQ(scores[1], 0);
+}
+
+TEST(LinearModelTest, UnknownFeaturesChangeNothing) {
+  const LinearModel model = ModelFor("solve", TaskClass::kTranslation);
+  FeatureSet features = FeaturesOf("solve");
+  const ModelScores before = model.Score(features);
+  for (uint32_t i = 1; i < 500; ++i) features.Add(i * 2654435761U);
+  features.EndInstruction();
+  EXPECT_EQ(model.Score(features), before);
 }
 
 TEST(LinearModelTest, EmptyTextScoresItsBiasAndFigures) {
@@ -72,8 +105,8 @@ TEST(LinearModelTest, BytesThatAreNoModelAreRefused) {
   changed[0] = 'X';
   EXPECT_NE(message(changed).find("not a classifier model"), std::string::npos);
   changed = good;
-  changed[8] = 16;  // feature bits
-  EXPECT_NE(message(changed).find("16 feature bits"), std::string::npos);
+  changed[8] = 16;  // slot bits
+  EXPECT_NE(message(changed).find("16 slot bits"), std::string::npos);
   changed = good;
   changed.replace(32, 4, "\xFF\xFF\xFF\x7F");  // a scale that is NaN
   EXPECT_NE(message(changed).find("no number"), std::string::npos);

@@ -11,9 +11,6 @@
 #include "engine/kernels/kernel_set.h"
 #include "engine/quant/half.h"
 
-// Not inlined: unrolled kernels would become a hundred thousand lines for the optimiser.
-#define TANDEM_EMULATED [[maybe_unused]] __attribute__((noinline))
-
 namespace tandem::kernels {
 namespace {
 
@@ -44,50 +41,50 @@ inline __m512 FloatLanes(Use use) {
   return out;
 }
 
-TANDEM_EMULATED __m512i _mm512_loadu_si512(const void* p) {
+inline __m512i _mm512_loadu_si512(const void* p) {
   __m512i out;
   std::memcpy(&out, p, sizeof out);
   return out;
 }
-TANDEM_EMULATED void _mm512_storeu_si512(void* p, __m512i v) { std::memcpy(p, &v, sizeof v); }
-TANDEM_EMULATED __m256i _mm256_loadu_si256(const __m256i* p) {
+inline void _mm512_storeu_si512(void* p, __m512i v) { std::memcpy(p, &v, sizeof v); }
+inline __m256i _mm256_loadu_si256(const __m256i* p) {
   __m256i out;
   std::memcpy(&out, p, sizeof out);
   return out;
 }
-TANDEM_EMULATED __m512i _mm512_setzero_si512() { return {}; }
-TANDEM_EMULATED __m512i _mm512_set1_epi32(int32_t v) {
+inline __m512i _mm512_setzero_si512() { return {}; }
+inline __m512i _mm512_set1_epi32(int32_t v) {
   return Lanes([&](int) { return v; });
 }
-TANDEM_EMULATED __m512i _mm512_set1_epi8(char v) {
+inline __m512i _mm512_set1_epi8(char v) {
   return Lanes([&](int) { return 0x01010101U * static_cast<uint8_t>(v); });
 }
-TANDEM_EMULATED __m512i _mm512_and_si512(__m512i a, __m512i b) {
+inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
   return Lanes([&](int l) { return a.lane[l] & b.lane[l]; });
 }
-TANDEM_EMULATED __m512i _mm512_xor_si512(__m512i a, __m512i b) {
+inline __m512i _mm512_xor_si512(__m512i a, __m512i b) {
   return Lanes([&](int l) { return a.lane[l] ^ b.lane[l]; });
 }
-TANDEM_EMULATED __m512i _mm512_srli_epi16(__m512i a, int n) {
+inline __m512i _mm512_srli_epi16(__m512i a, int n) {
   return Lanes([&](int l) {
     const auto v = static_cast<uint32_t>(a.lane[l]);
     return ((v & 0xFFFF) >> n) | (((v >> 16) >> n) << 16);
   });
 }
-TANDEM_EMULATED __m512i _mm512_srai_epi32(__m512i a, int n) {
+inline __m512i _mm512_srai_epi32(__m512i a, int n) {
   return Lanes([&](int l) { return a.lane[l] >> n; });
 }
-TANDEM_EMULATED __m512i _mm512_slli_epi32(__m512i a, int n) {
+inline __m512i _mm512_slli_epi32(__m512i a, int n) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) << n; });
 }
-TANDEM_EMULATED __m512i _mm512_add_epi32(__m512i a, __m512i b) {
+inline __m512i _mm512_add_epi32(__m512i a, __m512i b) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) + b.lane[l]; });
 }
-TANDEM_EMULATED __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
+inline __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) - b.lane[l]; });
 }
 // Four products of an unsigned (b) and a signed (c) byte a lane, added without saturation.
-TANDEM_EMULATED __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
+inline __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
   return Lanes([&](int l) {
     int64_t sum = a.lane[l];
     for (int j = 0; j < 4; ++j) {
@@ -98,23 +95,23 @@ TANDEM_EMULATED __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
     return sum;
   });
 }
-TANDEM_EMULATED __m512 _mm512_set1_ps(float v) {
+inline __m512 _mm512_set1_ps(float v) {
   return FloatLanes([&](int) { return v; });
 }
-TANDEM_EMULATED __m512 _mm512_load_ps(const float* p) {
+inline __m512 _mm512_load_ps(const float* p) {
   return FloatLanes([&](int l) { return p[l]; });
 }
-TANDEM_EMULATED void _mm512_store_ps(float* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
-TANDEM_EMULATED __m512 _mm512_cvtph_ps(__m256i v) {
+inline void _mm512_store_ps(float* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
+inline __m512 _mm512_cvtph_ps(__m256i v) {
   return FloatLanes([&](int l) { return quant::HalfToFloat(v.lane[l]); });
 }
-TANDEM_EMULATED __m512 _mm512_cvtepi32_ps(__m512i v) {
+inline __m512 _mm512_cvtepi32_ps(__m512i v) {
   return FloatLanes([&](int l) { return static_cast<float>(v.lane[l]); });
 }
-TANDEM_EMULATED __m512 _mm512_mul_ps(__m512 a, __m512 b) {
+inline __m512 _mm512_mul_ps(__m512 a, __m512 b) {
   return FloatLanes([&](int l) { return a.lane[l] * b.lane[l]; });
 }
-TANDEM_EMULATED __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
+inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
   return FloatLanes([&](int l) { return std::fma(a.lane[l], b.lane[l], c.lane[l]); });
 }
 
