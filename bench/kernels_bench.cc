@@ -32,31 +32,52 @@ std::vector<float> Normal(int64_t n) {
   return values;
 }
 
+// Several times the last cache.
+constexpr int64_t kMatrixBytes = 128 << 20;
+
 const KernelSet& Kernels() { return *Active().value(); }
 
-// One token times a matrix larger than any cache: what decoding does. Bytes are bytes of weights.
-void Gemv(benchmark::State& state, Type type) {
-  constexpr int64_t kRows = 16384;  // gate and up
-  const int64_t row_bytes = quant::RowBytes(type, kColumns);
-  const std::vector<float> x = Normal(kColumns);
-  std::vector<float> storage(kRows * row_bytes / 4);
-  auto* weights = reinterpret_cast<std::byte*>(storage.data());
-  if (!quant::QuantizeRow(type, x.data(), weights, kColumns)) state.SkipWithError("quantise");
-  for (int64_t r = 1; r < kRows; ++r) std::memcpy(weights + r * row_bytes, weights, row_bytes);
-  std::vector<float> y(kRows);
-  for (auto _ : state) {
-    Kernels().ForType(type).gemv(weights, row_bytes, kRows, kColumns, x.data(), y.data());
-    benchmark::DoNotOptimize(y.data());
-  }
-  state.SetBytesProcessed(state.iterations() * kRows * row_bytes);
+// Repeats `run`, which reads the weights once; rates of reading, beside the probe's on the same
+// bytes before and after. Returns seconds a run.
+template <typename Run>
+double MeasureReads(benchmark::State& state, std::span<const std::byte> weights, Run run) {
+  const std::span<const uint64_t> words(reinterpret_cast<const uint64_t*>(weights.data()),
+                                        weights.size() / 8);
+  const double before = bench::ReadBandwidth(words, 2);
+  const double begin = bench::CpuSeconds();
+  for (auto _ : state) run();
+  const double seconds =
+      (bench::CpuSeconds() - begin) / static_cast<double>(std::max<int64_t>(1, state.iterations()));
+  const double rate = static_cast<double>(weights.size()) / seconds;
+  state.counters["GB/s"] = rate * 1e-9;
+  state.counters["share"] = rate / std::max(before, bench::ReadBandwidth(words, 2));
+  return seconds;
 }
 
-constexpr int64_t kTileRows = 65536;
+// One token times a matrix larger than any cache: what decoding does.
+void Gemv(benchmark::State& state, Type type) {
+  const int64_t row_bytes = quant::RowBytes(type, kColumns);
+  const int64_t n_rows = kMatrixBytes / row_bytes;
+  const std::vector<float> x = Normal(kColumns);
+  std::vector<float> storage(n_rows * row_bytes / 4);
+  auto* weights = reinterpret_cast<std::byte*>(storage.data());
+  if (!quant::QuantizeRow(type, x.data(), weights, kColumns)) state.SkipWithError("quantise");
+  for (int64_t r = 1; r < n_rows; ++r) std::memcpy(weights + r * row_bytes, weights, row_bytes);
+  std::vector<float> y(n_rows);
+  MeasureReads(state, {weights, static_cast<size_t>(n_rows * row_bytes)}, [&] {
+    Kernels().ForType(type).gemv(weights, row_bytes, n_rows, kColumns, x.data(), y.data());
+    benchmark::DoNotOptimize(y.data());
+  });
+}
 
-// Weights of random codes, several times the last cache.
+// Rows, a multiple of a strip's.
+int64_t TileRows(Scheme scheme) { return kMatrixBytes / StripBytes(scheme, kColumns) * kStripRows; }
+
+// Weights of random codes.
 std::span<std::byte> PackedWeights(Scheme scheme) {
   static std::vector<uint64_t> storage;
-  const int64_t bytes = PackedBytes(scheme, kTileRows, kColumns).value();
+  const int64_t n_rows = TileRows(scheme);
+  const int64_t bytes = PackedBytes(scheme, n_rows, kColumns).value();
   storage.resize(std::max<size_t>(storage.size(), bytes / 8 + 8));
   std::mt19937_64 generator(1);
   for (uint64_t& word : storage) word = generator();
@@ -64,7 +85,7 @@ std::span<std::byte> PackedWeights(Scheme scheme) {
   begin += -reinterpret_cast<uintptr_t>(begin) % kStripAlignment;
   const int64_t strip_bytes = StripBytes(scheme, kColumns);
   const uint16_t scale = quant::FloatToHalf(0.01F);
-  for (int64_t strip = 0; strip < StripCount(kTileRows); ++strip) {
+  for (int64_t strip = 0; strip < StripCount(n_rows); ++strip) {
     for (int64_t i = 0; i < StripScaleBytes(scheme, kColumns); i += 2) {
       std::memcpy(begin + strip * strip_bytes + i, &scale, 2);
     }
@@ -83,31 +104,20 @@ std::vector<std::byte> Activations(Scheme scheme, int64_t n_tokens, std::byte** 
   return blocks;
 }
 
-// The integer kernels on a matrix larger than any cache: decoding a batch of so many. Bytes are
-// bytes of weights.
+// The integer kernels on a matrix larger than any cache: decoding a batch of so many.
 void TileGemv(benchmark::State& state, Scheme scheme) {
   const int64_t n_tokens = state.range(0);
+  const int64_t n_rows = TileRows(scheme);
   const std::span<std::byte> weights = PackedWeights(scheme);
   std::byte* blocks = nullptr;
   const auto storage = Activations(scheme, n_tokens, &blocks);
-  std::vector<float> y(n_tokens * kTileRows);
-  const std::span<const uint64_t> words(reinterpret_cast<const uint64_t*>(weights.data()),
-                                        weights.size() / 8);
-  const double before = bench::ReadBandwidth(words, 2);
-  const double begin = bench::CpuSeconds();
-  for (auto _ : state) {
-    MultiplyStrips(*Kernels().tiles, scheme, weights.data(), kTileRows, kColumns, blocks, n_tokens,
-                   y.data(), kTileRows);
+  std::vector<float> y(n_tokens * n_rows);
+  const double seconds = MeasureReads(state, weights, [&] {
+    MultiplyStrips(*Kernels().tiles, scheme, weights.data(), n_rows, kColumns, blocks, n_tokens,
+                   y.data(), n_rows);
     benchmark::DoNotOptimize(y.data());
-  }
-  const double seconds = bench::CpuSeconds() - begin;
-  const double probe = std::max(before, bench::ReadBandwidth(words, 2));
-  const auto bytes = static_cast<double>(state.iterations()) * static_cast<double>(weights.size());
-  state.SetBytesProcessed(static_cast<int64_t>(bytes));
-  state.counters["GB/s"] = bytes / seconds * 1e-9;
-  state.counters["share"] = bytes / seconds / probe;
-  state.counters["GMAC/s"] =
-      static_cast<double>(state.iterations() * n_tokens) * kTileRows * kColumns / seconds * 1e-9;
+  });
+  state.counters["GMAC/s"] = static_cast<double>(n_tokens * n_rows * kColumns) / seconds * 1e-9;
 }
 
 // The same for a chunk of a prompt. Items are products.

@@ -10,7 +10,8 @@ namespace tandem::bench {
 double CpuSeconds();
 
 // Bytes a second that one core reads from memory: the best of `passes` over the buffer, which
-// should be far larger than the last cache.
+// should be far larger than the last cache, as one sequential stream and as two and four side by
+// side: a core's prefetchers follow several faster than one.
 double ReadBandwidth(std::span<const uint64_t> buffer, int passes);
 
 // int8 products a second of the shortest instruction sequence that multiplies and adds up, as this

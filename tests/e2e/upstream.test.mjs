@@ -26,7 +26,9 @@ test('the upstream\'s model name is what was configured, and an unknown one ther
 
 test('a request that must stay on the device is refused before anything is sent', async () => {
   for (const demand of [{ force_local_inference: true }, { local_inference: true }, { privacy: 'on_device' }]) {
-    await assert.rejects(client.chat.completions.create({ model: 'nowhere', messages, ...demand }), (error) => {
+    // A question of its own: whoever asks it again, asks it of the device (docs/privacy.md).
+    const kept = [{ role: 'user', content: `Where is the parcel of ${Object.keys(demand)[0]}?` }];
+    await assert.rejects(client.chat.completions.create({ model: 'nowhere', messages: kept, ...demand }), (error) => {
       assert.equal(error.status, 403, JSON.stringify(demand));
       assert.equal(error.code, 'privacy_refused');
       return true;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
 #include <vector>
 
@@ -209,41 +210,41 @@ Status Same(const KernelSet& set, std::string_view kernel, int64_t index, float 
   return Differs(set, kernel, index, got, want);
 }
 
-// Two strips, the second of one row; two tiles, the second of three columns. Codes at random and at
-// the ends of their range, where sums are widest.
-Status TestTiles(const KernelSet& set, Scheme scheme, Noise* noise) {
+// Two strips, the second of one row. Codes at random and at the ends of their range, where sums are
+// widest.
+Status TestTiles(const KernelSet& set, Scheme scheme, int64_t n_cols,
+                 std::initializer_list<int64_t> batches, Noise* noise) {
   constexpr int64_t kRows = 17;
-  constexpr int64_t kCols = 131;
   const SchemeInfo& info = GetScheme(scheme);
-  const int64_t n_groups = (kCols + info.group - 1) / info.group;
-  const int64_t strip_bytes = StripBytes(scheme, kCols);
+  const int64_t n_groups = (n_cols + info.group - 1) / info.group;
+  const int64_t strip_bytes = StripBytes(scheme, n_cols);
   Aligned strips(2 * strip_bytes);
-  std::vector<int8_t> codes(kRows * kCols);
+  std::vector<int8_t> codes(kRows * n_cols);
   for (int8_t& code : codes) {
     const float value = (noise->Next() + 1.0F) / 2 * static_cast<float>(1 << info.bits);
     code = static_cast<int8_t>(info.min_code + static_cast<int>(value));
   }
-  std::fill_n(codes.begin(), kCols, static_cast<int8_t>(info.max_code));
-  std::fill_n(codes.begin() + kCols, kCols, static_cast<int8_t>(info.min_code));
+  std::fill_n(codes.begin(), n_cols, static_cast<int8_t>(info.max_code));
+  std::fill_n(codes.begin() + n_cols, n_cols, static_cast<int8_t>(info.min_code));
   std::vector<uint16_t> scales(kRows * n_groups);
   for (uint16_t& scale : scales) scale = quant::FloatToHalf(noise->Next());
-  PackStrip(scheme, codes.data(), scales.data(), kStripRows, kCols, strips.data());
-  PackStrip(scheme, codes.data() + kStripRows * kCols, scales.data() + kStripRows * n_groups, 1,
-            kCols, strips.data() + strip_bytes);
-  for (const int64_t n_tokens : {1, 2, 3, 4, 5, 8, 9, 14}) {
-    std::vector<float> x = noise->Take(n_tokens * kCols);
-    std::fill_n(x.begin(), kCols, 1.0F);
+  PackStrip(scheme, codes.data(), scales.data(), kStripRows, n_cols, strips.data());
+  PackStrip(scheme, codes.data() + kStripRows * n_cols, scales.data() + kStripRows * n_groups, 1,
+            n_cols, strips.data() + strip_bytes);
+  for (const int64_t n_tokens : batches) {
+    std::vector<float> x = noise->Take(n_tokens * n_cols);
+    std::fill_n(x.begin(), n_cols, 1.0F);
     std::vector<float> got(n_tokens * kRows);
     std::vector<float> want(n_tokens * kRows);
     for (const bool reference : {false, true}) {
       const TileSet& tiles = reference ? kTilesScalar : *set.tiles;
-      Aligned blocks(ActivationBytes(tiles, n_tokens, kCols, info.group));
+      Aligned blocks(ActivationBytes(tiles, n_tokens, n_cols, info.group));
       // The reference's quantiser for both: each kernel is blamed for its own mistakes.
       TileSet with_reference = tiles;
       with_reference.quantize = kTilesScalar.quantize;
-      QuantizeTokens(with_reference, x.data(), kCols, nullptr, 0, 0, n_tokens, n_tokens, kCols,
+      QuantizeTokens(with_reference, x.data(), n_cols, nullptr, 0, 0, n_tokens, n_tokens, n_cols,
                      info.group, blocks.data());
-      MultiplyStrips(tiles, scheme, strips.data(), kRows, kCols, blocks.data(), n_tokens,
+      MultiplyStrips(tiles, scheme, strips.data(), kRows, n_cols, blocks.data(), n_tokens,
                      reference ? want.data() : got.data(), kRows);
     }
     for (size_t i = 0; i < got.size(); ++i) {
@@ -295,7 +296,14 @@ Status SelfTest(const KernelSet& set) {
   TANDEM_RETURN_IF_ERROR(TestAttention(set, true, &noise));
   TANDEM_RETURN_IF_ERROR(TestElementwise(set, &noise));
   for (const int group : {32, 128}) TANDEM_RETURN_IF_ERROR(TestQuantize(set, group, &noise));
-  for (const Scheme scheme : kTileSchemes) TANDEM_RETURN_IF_ERROR(TestTiles(set, scheme, &noise));
+  for (const Scheme scheme : kTileSchemes) {
+    // Two tiles, the second of three columns; every size of block.
+    TANDEM_RETURN_IF_ERROR(TestTiles(set, scheme, 131, {1, 2, 3, 4, 5, 8, 9, 14}, &noise));
+  }
+  // More tiles than a GEMM takes in one run.
+  for (const Scheme scheme : {Scheme::kInt4G128, Scheme::kInt8G128}) {
+    TANDEM_RETURN_IF_ERROR(TestTiles(set, scheme, 1030, {9}, &noise));
+  }
   return {};
 }
 

@@ -213,7 +213,7 @@ TEST_P(TilesTest, LargestProductsDoNotOverflow) {
 // Rows cut into calls strip by strip, as threads do.
 TEST_P(TilesTest, StripsAloneGiveTheBitsOfAllTogether) {
   std::mt19937 generator(2);
-  constexpr int64_t kRows = 50;
+  constexpr int64_t kRows = 90;  // more strips than a kernel takes side by side
   constexpr int64_t kCols = 400;
   for (const Scheme scheme : kAll) {
     const Weights weights = RandomWeights(&generator, scheme, kRows, kCols);

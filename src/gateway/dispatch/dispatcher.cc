@@ -89,6 +89,15 @@ relay::Continuation ContinuationOf(const TargetRun& run, bool takes_prefix) {
   return takes_prefix ? relay::Continuation::kNativePrefix : relay::Continuation::kPrompted;
 }
 
+// When the next candidate has to be started too, so that its first token can still be in time.
+std::optional<std::chrono::milliseconds> HedgeFor(std::optional<double> max_ttft_ms,
+                                                  std::optional<double> next_ttft_ms) {
+  if (!max_ttft_ms) return std::nullopt;
+  constexpr double kUnknownShare = 0.5;  // of the limit, for a provider that never answered yet
+  const double needed = next_ttft_ms.value_or(kUnknownShare * *max_ttft_ms);
+  return std::chrono::milliseconds(static_cast<int64_t>(std::max(0.0, *max_ttft_ms - needed)));
+}
+
 ConfidenceNeed ConfidenceOf(const Cascade& cascade, TaskClass task) {
   return {cascade.tokens, cascade.time,
           cascade.by_task[static_cast<size_t>(task)].value_or(cascade.min_mean_logprob)};
@@ -343,8 +352,8 @@ void Dispatcher::AddCandidate(const Prepared& prepared, const Incoming& incoming
   relay::Candidate relayed;
   relayed.provider = found.provider;
   if (target->tier == Tier::kCloud) {
-    relayed.provider =
-        std::make_shared<privacy::EgressGate>(found.provider, prepared.live->redactor);
+    relayed.provider = std::make_shared<privacy::EgressGate>(
+        found.provider, prepared.live->redactor, target->privacy);
   }
   const auto& cascade = prepared.live->table.cascade;
   if (cascade && target->tier != Tier::kCloud && !last) {
@@ -429,8 +438,12 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
   request.privacy = decision.privacy;
   request.local_only |= decision.mode == Mode::kOnlyOnDevice;
   RunPlan plan = NewPlan(*prepared);
-  for (const Candidate& candidate : decision.candidates) {
-    AddCandidate(*prepared, incoming, candidate, &candidate == &decision.candidates.back(), &plan);
+  for (size_t i = 0; i < decision.candidates.size(); ++i) {
+    const bool last = i + 1 == decision.candidates.size();
+    AddCandidate(*prepared, incoming, decision.candidates[i], last, &plan);
+    if (last || plan.candidates.empty() || plan.candidates.back().hedge_after) continue;
+    plan.candidates.back().hedge_after =
+        HedgeFor(incoming.max_ttft_ms, decision.candidates[i + 1].predicted_ttft_ms);
   }
   if (plan.candidates.empty()) {
     Failure failure{

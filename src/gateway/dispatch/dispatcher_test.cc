@@ -198,6 +198,41 @@ TEST_F(DispatcherTest, ConfiguredPrivacyAppliesToEveryRequest) {
   EXPECT_EQ(seen->text, "Write to alice@example.com for Alice Smith");
 }
 
+TEST_F(DispatcherTest, PrivacyOfATargetAppliesToWhatItIsSent) {
+  Strategy strategy = ThreeTiers();
+  strategy.targets[2].privacy = Privacy::kRedacted;
+  Apply({.digest = "v2", .strategies = {{.strategy = strategy}}});
+  Incoming incoming = Ask("Write to alice@example.com");
+  incoming.request.require_high_quality = true;
+  (void)Start(incoming);
+  const std::string& sent = cloud_->last_call()->request().messages[0].content;
+  EXPECT_EQ(sent.find("alice@example.com"), std::string::npos) << sent;
+  cloud_->FinishAll();
+  strategy.targets[2].privacy = Privacy::kOnDevice;
+  Apply({.digest = "v3", .strategies = {{.strategy = strategy}}});
+  (void)Start(incoming);
+  EXPECT_EQ(cloud_->calls().size(), 1u);
+  EXPECT_EQ(routed_->route().target, "small");
+}
+
+TEST_F(DispatcherTest, LimitOnTheFirstTokenStartsTheCloudBeforeItIsTooLate) {
+  Incoming incoming = Ask();
+  incoming.max_ttft_ms = 400;
+  const auto seen = Start(std::move(incoming));
+  timers_.Advance(milliseconds(199));
+  EXPECT_TRUE(large_->calls().empty());
+  timers_.Advance(milliseconds(1));
+  ASSERT_EQ(large_->calls().size(), 1u) << "half of the limit, for one that never answered yet";
+  large_->last_call()->EmitText("in time");
+  EXPECT_EQ(small_->last_call()->cancels(), 1);
+  large_->last_call()->Emit(Finished{});
+  small_->last_call()->Emit(Finished{.reason = FinishReason::kCancelled, .usage = {9, 0, 0}});
+  EXPECT_EQ(seen->text, "in time");
+  ASSERT_EQ(kept_.records.size(), 1u);
+  EXPECT_EQ(kept_.records[0].attempts.at(0).attempt.outcome, AttemptOutcome::kCancelled);
+  EXPECT_EQ(kept_.records[0].attempts.at(0).attempt.usage.prompt_tokens, 9) << "the loser's cost";
+}
+
 TEST_F(DispatcherTest, BreakerOpensAfterFiveFailuresAndTheTargetIsSkipped) {
   Apply({.digest = "v2",
          .strategies = {{.strategy = ThreeTiers(), .runs = {{"small", {.max_retries = 0}}}}}});

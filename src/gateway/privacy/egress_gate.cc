@@ -78,7 +78,7 @@ std::unique_ptr<Generation> Refuse(Failure failure, EventSink sink) {
 std::unique_ptr<Generation> EgressGate::Start(GenerateRequest request, EventSink sink) {
   request.egress.reset();
   const Mode mode = request.local_only ? Mode::kOnlyOnDevice : Mode::kPreferInCloud;
-  const Privacy privacy = request.privacy;
+  const Privacy privacy = request.privacy = std::max(request.privacy, at_least_);
   if (privacy == Privacy::kOnDevice || request.local_only) {
     return Refuse(
         {FailureCode::kPrivacyRefused,

@@ -22,8 +22,10 @@ namespace tandem::gateway::privacy {
 // like every Provider.
 class EgressGate final : public Provider {
  public:
-  EgressGate(std::shared_ptr<Provider> inner, std::shared_ptr<const Redactor> redactor)
-      : inner_(std::move(inner)), redactor_(std::move(redactor)) {}
+  // `at_least`: what the inner provider's requests are subject to, whatever they say themselves.
+  EgressGate(std::shared_ptr<Provider> inner, std::shared_ptr<const Redactor> redactor,
+             Privacy at_least = Privacy::kAny)
+      : inner_(std::move(inner)), redactor_(std::move(redactor)), at_least_(at_least) {}
 
   std::string_view model() const override { return inner_->model(); }
   Tier tier() const override { return inner_->tier(); }
@@ -34,6 +36,7 @@ class EgressGate final : public Provider {
  private:
   const std::shared_ptr<Provider> inner_;
   const std::shared_ptr<const Redactor> redactor_;
+  const Privacy at_least_;
 };
 
 }  // namespace tandem::gateway::privacy

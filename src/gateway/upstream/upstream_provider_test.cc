@@ -46,6 +46,12 @@ class UpstreamProviderTest : public testing::Test {
     held_.clear();
   }
 
+  // What came so far.
+  std::vector<net::HttpRequest> requests() {
+    std::lock_guard lock(mutex_);
+    return requests_;
+  }
+
   static GenerateRequest Permitted() {
     GenerateRequest request;
     request.request_id = "req-1";
@@ -139,10 +145,10 @@ TEST_F(UpstreamProviderTest, SendsTheRequestWithItsKeyAndStreamsTheAnswer) {
   const auto outcome = Run(Permitted());
   ASSERT_TRUE(outcome->finished) << outcome->failure->message;
   EXPECT_EQ(outcome->text, "Hello");
-  ASSERT_EQ(requests_.size(), 1u);
-  EXPECT_EQ(requests_[0].path, "/v1/chat/completions");
-  EXPECT_EQ(requests_[0].headers.Find("Authorization"), "Bearer sk-secret");
-  EXPECT_THAT(requests_[0].body, HasSubstr("\"cloud-model\""));
+  ASSERT_EQ(requests().size(), 1u);
+  EXPECT_EQ(requests()[0].path, "/v1/chat/completions");
+  EXPECT_EQ(requests()[0].headers.Find("Authorization"), "Bearer sk-secret");
+  EXPECT_THAT(requests()[0].body, HasSubstr("\"cloud-model\""));
 }
 
 TEST_F(UpstreamProviderTest, WithoutAPermitThatCoversItNothingIsSent) {
@@ -157,7 +163,7 @@ TEST_F(UpstreamProviderTest, WithoutAPermitThatCoversItNothingIsSent) {
     ASSERT_TRUE(outcome->failure);
     EXPECT_EQ(outcome->failure->code, FailureCode::kPrivacyRefused);
   }
-  EXPECT_TRUE(requests_.empty());
+  EXPECT_TRUE(requests().empty());
   EXPECT_EQ(server_->n_connections(), 0);
 }
 
@@ -215,7 +221,7 @@ TEST_F(UpstreamProviderTest, CancellingClosesTheConnectionToTheUpstream) {
 TEST_F(UpstreamProviderTest, TheTerminalEventSaysWhatLeftThisDevice) {
   const auto check = [&](const std::shared_ptr<Outcome>& outcome) {
     ASSERT_TRUE(outcome->egress);
-    const net::HttpRequest& request = requests_.back();
+    const net::HttpRequest request = requests().back();
     EXPECT_EQ(outcome->egress->destination, fmt::format("127.0.0.1:{}", server_->port()));
     EXPECT_EQ(outcome->egress->n_bytes, request.body.size());
     EXPECT_EQ(outcome->egress->sha256, crypto::Sha256Hex(request.body));
@@ -242,8 +248,8 @@ TEST_F(UpstreamProviderTest, AnAnswerThatHasBegunIsContinuedWhereTheKindCan) {
   request.assistant_prefix = "Hel";
   const auto outcome = Run(std::move(request));
   ASSERT_TRUE(outcome->finished) << outcome->failure->message;
-  EXPECT_EQ(requests_[0].path, "/beta/chat/completions");
-  EXPECT_THAT(requests_[0].body,
+  EXPECT_EQ(requests()[0].path, "/beta/chat/completions");
+  EXPECT_THAT(requests()[0].body,
               HasSubstr(R"({"role":"assistant","content":"Hel","prefix":true})"));
 }
 

@@ -11,6 +11,9 @@
 #include "engine/kernels/kernel_set.h"
 #include "engine/quant/half.h"
 
+// Not inlined: unrolled kernels would become a hundred thousand lines for the optimiser.
+#define TANDEM_EMULATED [[maybe_unused]] __attribute__((noinline))
+
 namespace tandem::kernels {
 namespace {
 
@@ -41,50 +44,50 @@ inline __m512 FloatLanes(Use use) {
   return out;
 }
 
-inline __m512i _mm512_loadu_si512(const void* p) {
+TANDEM_EMULATED __m512i _mm512_loadu_si512(const void* p) {
   __m512i out;
   std::memcpy(&out, p, sizeof out);
   return out;
 }
-inline void _mm512_storeu_si512(void* p, __m512i v) { std::memcpy(p, &v, sizeof v); }
-inline __m256i _mm256_loadu_si256(const __m256i* p) {
+TANDEM_EMULATED void _mm512_storeu_si512(void* p, __m512i v) { std::memcpy(p, &v, sizeof v); }
+TANDEM_EMULATED __m256i _mm256_loadu_si256(const __m256i* p) {
   __m256i out;
   std::memcpy(&out, p, sizeof out);
   return out;
 }
-inline __m512i _mm512_setzero_si512() { return {}; }
-inline __m512i _mm512_set1_epi32(int32_t v) {
+TANDEM_EMULATED __m512i _mm512_setzero_si512() { return {}; }
+TANDEM_EMULATED __m512i _mm512_set1_epi32(int32_t v) {
   return Lanes([&](int) { return v; });
 }
-inline __m512i _mm512_set1_epi8(char v) {
+TANDEM_EMULATED __m512i _mm512_set1_epi8(char v) {
   return Lanes([&](int) { return 0x01010101U * static_cast<uint8_t>(v); });
 }
-inline __m512i _mm512_and_si512(__m512i a, __m512i b) {
+TANDEM_EMULATED __m512i _mm512_and_si512(__m512i a, __m512i b) {
   return Lanes([&](int l) { return a.lane[l] & b.lane[l]; });
 }
-inline __m512i _mm512_xor_si512(__m512i a, __m512i b) {
+TANDEM_EMULATED __m512i _mm512_xor_si512(__m512i a, __m512i b) {
   return Lanes([&](int l) { return a.lane[l] ^ b.lane[l]; });
 }
-inline __m512i _mm512_srli_epi16(__m512i a, int n) {
+TANDEM_EMULATED __m512i _mm512_srli_epi16(__m512i a, int n) {
   return Lanes([&](int l) {
     const auto v = static_cast<uint32_t>(a.lane[l]);
     return ((v & 0xFFFF) >> n) | (((v >> 16) >> n) << 16);
   });
 }
-inline __m512i _mm512_srai_epi32(__m512i a, int n) {
+TANDEM_EMULATED __m512i _mm512_srai_epi32(__m512i a, int n) {
   return Lanes([&](int l) { return a.lane[l] >> n; });
 }
-inline __m512i _mm512_slli_epi32(__m512i a, int n) {
+TANDEM_EMULATED __m512i _mm512_slli_epi32(__m512i a, int n) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) << n; });
 }
-inline __m512i _mm512_add_epi32(__m512i a, __m512i b) {
+TANDEM_EMULATED __m512i _mm512_add_epi32(__m512i a, __m512i b) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) + b.lane[l]; });
 }
-inline __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
+TANDEM_EMULATED __m512i _mm512_sub_epi32(__m512i a, __m512i b) {
   return Lanes([&](int l) { return static_cast<uint32_t>(a.lane[l]) - b.lane[l]; });
 }
 // Four products of an unsigned (b) and a signed (c) byte a lane, added without saturation.
-inline __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
+TANDEM_EMULATED __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
   return Lanes([&](int l) {
     int64_t sum = a.lane[l];
     for (int j = 0; j < 4; ++j) {
@@ -95,23 +98,23 @@ inline __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
     return sum;
   });
 }
-inline __m512 _mm512_set1_ps(float v) {
+TANDEM_EMULATED __m512 _mm512_set1_ps(float v) {
   return FloatLanes([&](int) { return v; });
 }
-inline __m512 _mm512_load_ps(const float* p) {
+TANDEM_EMULATED __m512 _mm512_load_ps(const float* p) {
   return FloatLanes([&](int l) { return p[l]; });
 }
-inline void _mm512_store_ps(float* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
-inline __m512 _mm512_cvtph_ps(__m256i v) {
+TANDEM_EMULATED void _mm512_store_ps(float* p, __m512 v) { std::memcpy(p, &v, sizeof v); }
+TANDEM_EMULATED __m512 _mm512_cvtph_ps(__m256i v) {
   return FloatLanes([&](int l) { return quant::HalfToFloat(v.lane[l]); });
 }
-inline __m512 _mm512_cvtepi32_ps(__m512i v) {
+TANDEM_EMULATED __m512 _mm512_cvtepi32_ps(__m512i v) {
   return FloatLanes([&](int l) { return static_cast<float>(v.lane[l]); });
 }
-inline __m512 _mm512_mul_ps(__m512 a, __m512 b) {
+TANDEM_EMULATED __m512 _mm512_mul_ps(__m512 a, __m512 b) {
   return FloatLanes([&](int l) { return a.lane[l] * b.lane[l]; });
 }
-inline __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
+TANDEM_EMULATED __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) {
   return FloatLanes([&](int l) { return std::fma(a.lane[l], b.lane[l], c.lane[l]); });
 }
 
