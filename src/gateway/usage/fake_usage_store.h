@@ -1,6 +1,7 @@
 // Records in memory, for tests: fails when told to, and can be waited for.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <map>
@@ -61,9 +62,10 @@ class FakeUsageStore final : public UsageStore {
     held_ = held;
     changed_.notify_all();
   }
-  void WaitForCalls(int n) {
+  // False: they did not come within half a minute, so they never will.
+  bool WaitForCalls(int n) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return n_calls_ >= n; });
+    return changed_.wait_for(lock, std::chrono::seconds(30), [&] { return n_calls_ >= n; });
   }
 
   std::map<std::string, UsageRecord> records() const {

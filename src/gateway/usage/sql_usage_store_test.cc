@@ -302,7 +302,11 @@ TEST_F(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
 
 TEST_F(SqlUsageStoreTest, CallsCountWhereTheyWereMadeAndRequestsWhereTheyWereAnswered) {
   Open();
-  const UsageRecord full = FullRecord("req-1");
+  UsageRecord full = FullRecord("req-1");
+  Attempt skipped;  // its breaker was open: nobody was called
+  skipped.outcome = AttemptOutcome::kSkipped;
+  skipped.tier = Tier::kCloud;
+  full.attempts.push_back({skipped, {}});
   MustAppend({full, RefusedRecord("req-2", k2026Jan01, "aaaaaaaa")});
   const auto sums = MustSum({}, GroupBy::kTier);
   ASSERT_THAT(sums, SizeIs(3));

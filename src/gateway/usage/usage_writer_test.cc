@@ -70,7 +70,7 @@ TEST_F(UsageWriterTest, RecordsThatComeTogetherShareATransaction) {
   store_.Hold(true);
   ASSERT_TRUE(writer.Submit(Record("first")));
   std::thread flush([&] { EXPECT_TRUE(writer.Flush(kPatience)); });
-  store_.WaitForCalls(1);
+  EXPECT_TRUE(store_.WaitForCalls(1));
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(writer.Submit(Record(std::to_string(i))));
   store_.Hold(false);
   ASSERT_TRUE(writer.Flush(kPatience));
@@ -78,11 +78,20 @@ TEST_F(UsageWriterTest, RecordsThatComeTogetherShareATransaction) {
   EXPECT_THAT(store_.batches(), ElementsAre(1, 100));
 }
 
+TEST_F(UsageWriterTest, SingleRecordIsWrittenThoughNobodyAsksForIt) {
+  UsageWriter writer(&store_, &registry_, {.batch_interval = milliseconds(1)});
+  // Again and again, since it might see the first ones before it waits at all.
+  for (int i = 1; i <= 50; ++i) {
+    ASSERT_TRUE(writer.Submit(Record(std::to_string(i))));
+    ASSERT_TRUE(store_.WaitForCalls(i)) << i;
+  }
+}
+
 TEST_F(UsageWriterTest, FullBatchDoesNotWaitForItsTime) {
   UsageWriter writer(&store_, &registry_,
                      {.max_batch = 10, .batch_interval = std::chrono::hours(1)});
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(writer.Submit(Record(std::to_string(i))));
-  store_.WaitForCalls(1);
+  ASSERT_TRUE(store_.WaitForCalls(1));
 }
 
 TEST_F(UsageWriterTest, SecondRecordOfARequestIsCountedAndTheFirstStays) {
@@ -116,7 +125,7 @@ TEST_F(UsageWriterTest, RequestsNeverWaitForTheStoreAndContentGoesFirst) {
   store_.Hold(true);  // a database that hangs
   UsageWriter writer(&store_, &registry_, {.capacity = 40, .max_batch = 1});
   ASSERT_TRUE(writer.Submit(Record("in hand")));
-  store_.WaitForCalls(1);  // taken out of the queue
+  EXPECT_TRUE(store_.WaitForCalls(1));  // taken out of the queue
   for (int i = 0; i < 40; ++i) ASSERT_TRUE(writer.Submit(Record(std::to_string(i)))) << i;
   EXPECT_FALSE(writer.Submit(Record("one too many")));
   EXPECT_FALSE(writer.Flush(milliseconds(0)));
@@ -161,7 +170,7 @@ TEST_F(UsageWriterTest, DestructionEndsThoughTheStoreNeverWorksAndSaysWhatIsLost
                         .max_backoff = std::chrono::hours(1),
                         .shutdown_timeout = milliseconds(0)});
     for (int i = 0; i < 5; ++i) writer.Submit(Record(std::to_string(i)));
-    store_.WaitForCalls(1);  // and now it waits for an hour
+    ASSERT_TRUE(store_.WaitForCalls(1));  // and now it waits for an hour
   }
   EXPECT_EQ(Count("lost"), 5u);
   EXPECT_EQ(Count("written"), 0u);
