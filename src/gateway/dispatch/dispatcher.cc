@@ -411,7 +411,7 @@ void Dispatcher::StartShadow(const Prepared& prepared, const Incoming& incoming)
   };
   auto kept = std::make_shared<Kept>();
   kept->request = RoutedRequest::Make(std::move(plan));
-  auto generation = kept->request->Start([kept](GenerateEvent event) {
+  auto generation = kept->request->Start([kept](const GenerateEvent& event) {
     if (std::holds_alternative<TextDelta>(event)) return;
     std::unique_ptr<Generation> finished;  // dropped after the lock
     std::lock_guard lock(kept->mutex);
