@@ -58,9 +58,8 @@ struct ServedModels::Configured {
 
 Result<std::unique_ptr<ServedModels>> ServedModels::Create(
     const fleet::Fleet* fleet, EnginePool* pool, net::HttpClient* client, const Clock* clock,
-    const ServedModelsOptions& options, engine::EngineOptions engine) {
-  auto models = std::unique_ptr<ServedModels>(
-      new ServedModels(fleet, pool, client, clock, std::move(engine)));
+    const ServedModelsOptions& options, const engine::EngineOptions& engine) {
+  auto models = std::unique_ptr<ServedModels>(new ServedModels(fleet, pool, client, clock, engine));
   TANDEM_ASSIGN_OR_RETURN(models->configured_, models->Prepare(options));
   return models;
 }

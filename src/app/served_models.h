@@ -45,7 +45,7 @@ class ServedModels final : public gateway::ModelDirectory, public gateway::dispa
   static Result<std::unique_ptr<ServedModels>> Create(const fleet::Fleet* fleet, EnginePool* pool,
                                                       net::HttpClient* client, const Clock* clock,
                                                       const ServedModelsOptions& options,
-                                                      engine::EngineOptions engine = {});
+                                                      const engine::EngineOptions& engine = {});
 
   // Another configuration in two steps, so that nothing changes where another part refuses it.
   // Errors: those of Create.
@@ -79,8 +79,8 @@ class ServedModels final : public gateway::ModelDirectory, public gateway::dispa
   };
 
   ServedModels(const fleet::Fleet* fleet, EnginePool* pool, net::HttpClient* client,
-               const Clock* clock, engine::EngineOptions engine)
-      : fleet_(fleet), pool_(pool), client_(client), clock_(clock), engine_(std::move(engine)) {}
+               const Clock* clock, const engine::EngineOptions& engine)
+      : fleet_(fleet), pool_(pool), client_(client), clock_(clock), engine_(engine) {}
 
   std::shared_ptr<const Configured> configured() const;
   static const Alias* FindAlias(const Configured& configured, std::string_view name);
