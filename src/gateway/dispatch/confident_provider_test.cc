@@ -11,6 +11,7 @@ using std::chrono::milliseconds;
 
 class ConfidentProviderTest : public ::testing::Test {
  protected:
+  ~ConfidentProviderTest() override { inner_->FinishAll(); }
   void Start(GenerateRequest request = {}) {
     generation_ = provider_.Start(std::move(request), [this](GenerateEvent event) {
       if (auto* delta = std::get_if<TextDelta>(&event)) {

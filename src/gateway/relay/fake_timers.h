@@ -14,6 +14,11 @@ class FakeTimers final : public Timers {
  public:
   // `clock` outlives the timers and is moved by Advance alone.
   explicit FakeTimers(FakeClock* clock) : clock_(clock) {}
+  // Drops what is armed: a callback may own whoever holds its handle.
+  ~FakeTimers() override {
+    while (queue_->TakeDue(SteadyTime::max())) {
+    }
+  }
 
   TimerHandle After(std::chrono::milliseconds delay,
                     std::move_only_function<void()> callback) override {

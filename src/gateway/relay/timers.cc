@@ -56,6 +56,10 @@ ThreadTimers::ThreadTimers() : thread_([this](const std::stop_token& stop) { Loo
 ThreadTimers::~ThreadTimers() {
   thread_.request_stop();
   wake_.notify_all();
+  thread_.join();
+  // A callback may own whoever holds its handle.
+  while (queue_->TakeDue(SteadyTime::max())) {
+  }
 }
 
 TimerHandle ThreadTimers::After(std::chrono::milliseconds delay,
