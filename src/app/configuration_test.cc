@@ -577,6 +577,10 @@ TEST(ConfigurationTest, HostileTextsCostLittleAndAreErrors) {
   for (int i = 0; i < 100'000; ++i) dots += ".a";
   EXPECT_THAT(ErrorOf(dots + " = 1\n"), HasSubstr("t.toml:1:1: this line has more than 200 dots"));
   EXPECT_THAT(ErrorOf("a = " + std::string(100'000, '[')), HasSubstr("nested value depth"));
+  EXPECT_EQ(ErrorOf("[server]\nio_threads = 1\n[[~a]]\n[usage]\n"),
+            "t.toml:3:1: this is no TOML: look at the brackets and names of this line");
+  EXPECT_THAT(ErrorOf("a = 1\xc3\xa9\n"), HasSubstr("t.toml:1:"));
+  EXPECT_THAT(ErrorOf("[~"), HasSubstr("t.toml:1:1: this is no TOML: "));
   std::string tables = "a = ";
   for (int i = 0; i < 10'000; ++i) tables += "{b = ";
   EXPECT_THAT(ErrorOf(tables), HasSubstr("nested value depth"));

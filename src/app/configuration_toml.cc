@@ -2,16 +2,31 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <optional>
+#include <stdexcept>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "app/configuration_document.h"
 #include "base/utf8.h"
 
-// The parser recurses into values, and tables destroy what they hold by recursion.
+// The parser recurses into values, and tables destroy what they hold by recursion. Some texts
+// ("[[~") fail one of its assertions: that is an error like others here, not the end of the
+// process, and nothing that an optimiser may take for granted. The same in every file that includes
+// it (gateway/usage/prices.cc): its functions are inline.
+#undef NDEBUG
+#define TOML_ASSERT(expr) ((expr) ? void() : throw std::logic_error("toml++"))
 #define TOML_MAX_NESTED_VALUES 16
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
+#include <toml++/impl/forward_declarations.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE \
+  return {}
+#include <toml++/impl/unicode.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE throw std::logic_error("toml++")
 #include <toml++/toml.h>
 
 namespace tandem::app {
@@ -55,6 +70,34 @@ DocumentNode Convert(const toml::node& node) {
     result.value = boolean->get();
   }
   return result;
+}
+
+// Nothing where the parser failed one of its assertions.
+std::optional<toml::parse_result> TryParse(std::string_view text) {
+  try {
+    return toml::parse(text);
+  } catch (const std::logic_error&) {
+    return std::nullopt;
+  }
+}
+
+// The first line with which TryParse gives nothing, for a text with which it does.
+size_t LineThatFails(std::string_view text) {
+  std::vector<size_t> ends;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n') ends.push_back(i + 1);
+  }
+  size_t first = 0;
+  size_t last = ends.size();  // the one behind the last line break
+  while (first < last) {
+    const size_t middle = first + (last - first) / 2;
+    if (TryParse(text.substr(0, ends[middle]))) {
+      first = middle + 1;
+    } else {
+      last = middle;
+    }
+  }
+  return first + 1;
 }
 
 bool IsBareKey(std::string_view key) {
@@ -169,14 +212,19 @@ Result<DocumentNode> ParseTomlDocument(std::string_view text, std::string_view f
                  kMaxDotsInALine);
     }
   }
-  const toml::parse_result parsed = toml::parse(text);
+  const std::optional<toml::parse_result> parsed = TryParse(text);
   if (!parsed) {
-    const toml::parse_error& error = parsed.error();
+    return Err(ErrorCode::kInvalidArgument,
+               "{}:{}:1: this is no TOML: look at the brackets and names of this line", file_name,
+               LineThatFails(text));
+  }
+  if (!*parsed) {
+    const toml::parse_error& error = parsed->error();
     const DocumentPosition at = PositionOf(error.source());
     return Err(ErrorCode::kInvalidArgument, "{}:{}:{}: this is no TOML: {}", file_name, at.line,
                at.column, utf8::Sanitize(error.description()));
   }
-  return DocumentNode{.value = ConvertTable(parsed.table()), .at = {1, 1}};
+  return DocumentNode{.value = ConvertTable(parsed->table()), .at = {1, 1}};
 }
 
 std::string FormatDocumentValue(const DocumentNode& node) {

@@ -4,13 +4,24 @@
 #include <chrono>
 #include <cmath>
 #include <iterator>
+#include <optional>
+#include <stdexcept>
 #include <utility>
 
 #include <fmt/format.h>
-// The same in every file that includes it (app/configuration_toml.cc): its functions are inline.
+// The same in every file that includes it, with its reasons: app/configuration_toml.cc.
+#undef NDEBUG
+#define TOML_ASSERT(expr) ((expr) ? void() : throw std::logic_error("toml++"))
 #define TOML_MAX_NESTED_VALUES 16
 #define TOML_EXCEPTIONS 0
 #define TOML_ENABLE_FORMATTERS 0
+#include <toml++/impl/forward_declarations.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE \
+  return {}
+#include <toml++/impl/unicode.h>
+#undef TOML_UNREACHABLE
+#define TOML_UNREACHABLE throw std::logic_error("toml++")
 #include <toml++/toml.h>
 
 #include "base/check.h"
@@ -187,12 +198,18 @@ Result<PriceTable> PriceTable::Parse(std::string_view toml, std::string_view fil
                file_name, kMaxFileBytes);
   }
   Reader reader(file_name);
-  const toml::parse_result parsed = toml::parse(toml);
-  if (!parsed) {
-    reader.Problem(parsed.error().source(), "", parsed.error().description());
+  std::optional<toml::parse_result> parsed;
+  try {
+    parsed = toml::parse(toml);
+  } catch (const std::logic_error&) {
+    return Err(ErrorCode::kInvalidArgument,
+               "{}: this is no TOML: look at the brackets and names of its tables", file_name);
+  }
+  if (!*parsed) {
+    reader.Problem(parsed->error().source(), "", parsed->error().description());
     return Err(ErrorCode::kInvalidArgument, "{}", reader.problems());
   }
-  const std::vector<Price> prices = reader.Read(parsed.table());
+  const std::vector<Price> prices = reader.Read(parsed->table());
   if (!reader.problems().empty()) {
     return Err(ErrorCode::kInvalidArgument, "{}", reader.problems());
   }

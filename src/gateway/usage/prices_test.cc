@@ -215,6 +215,7 @@ TEST(PriceTableTest, AllMistakesAreReportedTogether) {
 TEST(PriceTableTest, HugeAndDeepFilesAreRefused) {
   EXPECT_THAT(ErrorOf(std::string((size_t{1} << 20) + 1, '#')), HasSubstr("more than"));
   EXPECT_FALSE(PriceTable::Parse("price = " + std::string(100'000, '['), "p.toml").has_value());
+  EXPECT_FALSE(PriceTable::Parse("[[~a]]", "p.toml").has_value());
 }
 
 // ---- A record's price ------------------------------------------------------------------------
