@@ -94,13 +94,25 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
-void MappedFile::WillNeed(size_t offset, size_t length) const {
+void MappedFile::Advise(size_t offset, size_t length, int advice) const {
   if (offset >= size_) return;
   static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   const size_t begin = offset / page * page;
   const size_t end = std::min(size_, offset + std::min(length, size_ - offset));
   // Advice only: a kernel that ignores it costs speed, not correctness.
-  (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_WILLNEED);
+  (void)::madvise(const_cast<std::byte*>(data_) + begin, end - begin, advice);
+}
+
+void MappedFile::WillNeed(size_t offset, size_t length) const {
+  Advise(offset, length, MADV_WILLNEED);
+}
+
+void MappedFile::Populate(size_t offset, size_t length) const {
+  Advise(offset, length, MADV_POPULATE_READ);
+}
+
+void MappedFile::Release(size_t offset, size_t length) const {
+  Advise(offset, length, MADV_DONTNEED);
 }
 
 Result<std::string> ReadFile(const std::filesystem::path& path, size_t max_bytes) {
