@@ -11,8 +11,6 @@
 namespace tandem::tokenizer {
 namespace {
 
-constexpr uint32_t kEmptySlot = UINT32_MAX;
-
 // Pieces beyond this are cut, so that 32 bits index a piece's bytes. No model has a context that
 // one such piece would fit into.
 constexpr size_t kMaxChunkBytes = size_t{1} << 30;
@@ -98,7 +96,25 @@ bool IsOrdinary(TokenType type) { return type == TokenType::kNormal || type == T
 // For error messages: no more of an untrusted text than a line holds.
 std::string_view Excerpt(std::string_view text) { return text.substr(0, 64); }
 
+// Enters merge `index` into the hash table; a pair that is there already keeps its place.
+void InsertMerge(const std::vector<Merge>& merges, uint32_t index, std::vector<uint32_t>* slots) {
+  const Merge& merge = merges[index];
+  const size_t mask = slots->size() - 1;
+  size_t slot = HashPair(merge.left, merge.right) & mask;
+  for (; (*slots)[slot] != kEmptySlot; slot = (slot + 1) & mask) {
+    const Merge& other = merges[(*slots)[slot]];
+    if (other.left == merge.left && other.right == merge.right) return;
+  }
+  (*slots)[slot] = index;
+}
+
 }  // namespace
+
+struct BytePairMerger::Owned {
+  std::array<int32_t, 256> byte_tokens{};
+  std::vector<Merge> merges;    // by importance
+  std::vector<uint32_t> slots;  // open addressing over merges; a power of two, at most half full
+};
 
 Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
   const FlatStrings& tokens = vocabulary.tokens;
@@ -111,7 +127,7 @@ Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
     }
   }
 
-  BytePairMerger merger;
+  auto owned = std::make_shared<Owned>();
   for (int byte = 0; byte < 256; ++byte) {
     const char bytes[] = {static_cast<char>(byte)};
     const std::string spelling = UnicodeFromBytes({bytes, 1});
@@ -122,15 +138,15 @@ Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
           "the vocabulary has no token for byte 0x{:02X} ('{}'); byte-level BPE needs all 256",
           byte, spelling);
     }
-    merger.byte_tokens_[static_cast<size_t>(byte)] = *id;
+    owned->byte_tokens[static_cast<size_t>(byte)] = *id;
   }
 
   const FlatStrings& lines = vocabulary.merges;
   if (lines.size() >= kEmptySlot / 2) {
     return Err(ErrorCode::kCorrupt, "{} merges are more than any vocabulary has", lines.size());
   }
-  merger.merges_.reserve(lines.size());
-  merger.slots_.assign(TableSize(lines.size()), kEmptySlot);
+  owned->merges.reserve(lines.size());
+  owned->slots.assign(TableSize(lines.size()), kEmptySlot);
   std::string joined;
   size_t next_id = 0;
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -154,24 +170,17 @@ Result<BytePairMerger> BytePairMerger::Create(const Vocabulary& vocabulary) {
       return Err(ErrorCode::kCorrupt, "merge {} ('{}') needs '{}', which is not an ordinary token",
                  i, Excerpt(line), Excerpt(missing));
     }
-    merger.merges_.push_back({*left_id, *right_id, *id});
+    owned->merges.push_back({*left_id, *right_id, *id});
     next_id = static_cast<size_t>(*id) + 1;
     // A pair that is listed twice keeps its first, more important place.
-    merger.InsertMerge(static_cast<uint32_t>(i));
+    InsertMerge(owned->merges, static_cast<uint32_t>(i), &owned->slots);
   }
+  BytePairMerger merger;
+  merger.byte_tokens_ = owned->byte_tokens;
+  merger.merges_ = owned->merges;
+  merger.slots_ = owned->slots;
+  merger.owned_ = std::move(owned);
   return merger;
-}
-
-bool BytePairMerger::InsertMerge(uint32_t index) {
-  const Merge& merge = merges_[index];
-  const size_t mask = slots_.size() - 1;
-  size_t slot = HashPair(merge.left, merge.right) & mask;
-  for (; slots_[slot] != kEmptySlot; slot = (slot + 1) & mask) {
-    const Merge& other = merges_[slots_[slot]];
-    if (other.left == merge.left && other.right == merge.right) return false;
-  }
-  slots_[slot] = index;
-  return true;
 }
 
 uint32_t BytePairMerger::FindMerge(int32_t left, int32_t right) const {

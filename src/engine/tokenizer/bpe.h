@@ -1,13 +1,14 @@
 // Byte-pair merges over flat tables.
 #pragma once
 
-#include <array>
 #include <cstdint>
-#include <optional>
+#include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
+#include "engine/tokenizer/tables.h"
 #include "engine/tokenizer/vocabulary.h"
 
 namespace tandem::tokenizer {
@@ -43,27 +44,35 @@ class BytePairMerger {
   // Cost:   O(bytes of all tokens and merges).
   static Result<BytePairMerger> Create(const Vocabulary& vocabulary);
 
+  // Over tables that stand somewhere else, and outlive the merger.
+  explicit BytePairMerger(const Tables& tables)
+      : byte_tokens_(tables.byte_tokens), merges_(tables.merges), slots_(tables.slots) {}
+
   // Appends the ids of `piece`: the most important merge first, the leftmost of equals, until none
   // applies.
   // Cost: O(n log n) for n bytes; 24 bytes of workspace a byte.
   void Encode(std::string_view piece, MergeWorkspace* workspace, std::vector<int32_t>* ids) const;
 
- private:
-  struct Merge {
-    int32_t left = 0;
-    int32_t right = 0;
-    int32_t result = 0;
-  };
+  // Fills in the merger's part of `tables`; the views live as long as what made this merger.
+  void Describe(Tables* tables) const {
+    tables->byte_tokens = byte_tokens_;
+    tables->merges = merges_;
+    tables->slots = slots_;
+  }
 
+ private:
+  struct Owned;
+
+  BytePairMerger() = default;
   void EncodeChunk(std::string_view piece, MergeWorkspace* workspace,
                    std::vector<int32_t>* ids) const;
   // The index of the merge of two tokens, MergeWorkspace::kNone where there is none.
   uint32_t FindMerge(int32_t left, int32_t right) const;
-  bool InsertMerge(uint32_t index);  // false: the pair is there already
 
-  std::array<int32_t, 256> byte_tokens_{};
-  std::vector<Merge> merges_;    // by importance
-  std::vector<uint32_t> slots_;  // open addressing over merges_; a power of two, at most half full
+  std::shared_ptr<const Owned> owned_;    // null over tables from elsewhere
+  std::span<const int32_t> byte_tokens_;  // as in Tables
+  std::span<const Merge> merges_;
+  std::span<const uint32_t> slots_;
 };
 
 }  // namespace tandem::tokenizer

@@ -114,7 +114,7 @@ class Tokenizer::PromptEncoder {
     const std::string text = tokenizer_.Normalize(std::exchange(pending_, {}));
     std::string_view rest = text;
     while (!rest.empty()) {
-      const size_t length = FirstPieceLength(tokenizer_.kind_, rest);
+      const size_t length = FirstPieceLength(tokenizer_.tables_.kind, rest);
       tokenizer_.merger_.Encode(rest.substr(0, length), &workspace_, &ids_);
       rest.remove_prefix(length);
     }
@@ -128,7 +128,7 @@ class Tokenizer::PromptEncoder {
 };
 
 std::string Tokenizer::Normalize(std::string text) const {
-  if (kind_ == VocabularyKind::kQwen2) return NormalizeNfc(text);
+  if (tables_.kind == VocabularyKind::kQwen2) return NormalizeNfc(text);
   return text;
 }
 
@@ -160,14 +160,11 @@ Result<std::string> Tokenizer::Decode(std::span<const int32_t> ids, ControlToken
 }
 
 std::string_view Tokenizer::TokenBytes(int32_t id) const {
-  if (id < 0 || id >= n_tokens()) return {};
-  const auto i = static_cast<size_t>(id);
-  const size_t begin = i == 0 ? 0 : ends_[i - 1];
-  return std::string_view(bytes_).substr(begin, ends_[i] - begin);
+  return id < 0 || id >= n_tokens() ? std::string_view{} : tables_.TokenBytes(id);
 }
 
 TokenType Tokenizer::Type(int32_t id) const {
-  return id < 0 || id >= n_tokens() ? TokenType::kUnused : types_[static_cast<size_t>(id)];
+  return id < 0 || id >= n_tokens() ? TokenType::kUnused : tables_.types[static_cast<size_t>(id)];
 }
 
 std::optional<int32_t> Tokenizer::FindSpecial(std::string_view text) const {
@@ -176,8 +173,44 @@ std::optional<int32_t> Tokenizer::FindSpecial(std::string_view text) const {
 }
 
 bool Tokenizer::IsEndOfGeneration(int32_t id) const {
-  return std::ranges::binary_search(end_of_generation_, id);
+  return std::ranges::binary_search(tables_.end_of_generation, id);
 }
+
+// Makes tables of a vocabulary.
+class Tokenizer::Builder {
+ public:
+  explicit Builder(const Vocabulary& vocabulary) : vocabulary_(vocabulary) {}
+
+  Result<std::vector<std::byte>> Build(TokenizerOptions options) {
+    TANDEM_ASSIGN_OR_RETURN(const BytePairMerger merger, BytePairMerger::Create(vocabulary_));
+    merger.Describe(&tables_);
+    tables_.kind = vocabulary_.kind;
+    IndexTokens();
+    TANDEM_RETURN_IF_ERROR(CollectAddedTokens(options));
+    TANDEM_RETURN_IF_ERROR(SetSpecialIds());
+    return WriteTables(tables_);
+  }
+
+ private:
+  void IndexTokens();
+  Status CollectAddedTokens(TokenizerOptions options);
+  void ApplyPublishedFlags();
+  Status SetSpecialIds();
+
+  // The added token of this text that counts: of twins the lower id.
+  AddedTokenFlags* FindAdded(std::string_view text) {
+    const auto found = std::ranges::find(tables_.added, text, [this](const AddedTokenFlags& token) {
+      return tables_.TokenBytes(token.id);
+    });
+    return found == tables_.added.end() ? nullptr : &*found;
+  }
+
+  const Vocabulary& vocabulary_;
+  Tables tables_;
+  std::string bytes_;
+  std::vector<uint32_t> ends_;
+  std::vector<TokenType> types_;
+};
 
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::Create(const Vocabulary& vocabulary,
                                                            TokenizerOptions options) {
@@ -189,60 +222,30 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::Create(const Vocabulary& voc
     return Err(ErrorCode::kCorrupt, "the vocabulary has {} tokens of {} bytes: too large",
                vocabulary.tokens.size(), vocabulary.tokens.n_bytes());
   }
-  TANDEM_ASSIGN_OR_RETURN(auto merger, BytePairMerger::Create(vocabulary));
-  std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(std::move(merger)));
-  tokenizer->kind_ = vocabulary.kind;
-  tokenizer->IndexTokens(vocabulary);
-  TANDEM_RETURN_IF_ERROR(tokenizer->IndexAddedTokens(vocabulary, options));
-  TANDEM_RETURN_IF_ERROR(tokenizer->SetSpecialIds(vocabulary));
+  TANDEM_ASSIGN_OR_RETURN(std::vector<std::byte> image, Builder(vocabulary).Build(options));
+  auto owner = std::make_shared<const std::vector<std::byte>>(std::move(image));
+  const std::span<const std::byte> bytes(*owner);
+  return Open(bytes, std::move(owner));
+}
+
+Result<std::shared_ptr<const Tokenizer>> Tokenizer::Open(std::span<const std::byte> bytes,
+                                                         std::shared_ptr<const void> owner) {
+  TANDEM_ASSIGN_OR_RETURN(Tables tables, ReadTables(bytes));
+  std::shared_ptr<Tokenizer> tokenizer(
+      new Tokenizer(bytes, std::move(owner), std::move(tables)));
+  TANDEM_RETURN_IF_ERROR(tokenizer->IndexAddedTokens());
   return tokenizer;
 }
 
-// An ordinary token whose spelling holds a code point that stands for no byte can come from no
-// text; it decodes to its spelling, as in HF's tokenizers.
-void Tokenizer::IndexTokens(const Vocabulary& vocabulary) {
-  types_ = vocabulary.types;
-  ends_.reserve(types_.size());
-  bytes_.reserve(vocabulary.tokens.n_bytes());
-  for (size_t id = 0; id < types_.size(); ++id) {
-    const std::string_view text = vocabulary.tokens[id];
-    const bool spelled = types_[id] == TokenType::kNormal || types_[id] == TokenType::kByte;
-    if (types_[id] != TokenType::kUnused && !(spelled && AppendBytesFromUnicode(text, &bytes_))) {
-      bytes_.append(text);
-    }
-    ends_.push_back(static_cast<uint32_t>(bytes_.size()));
-  }
-  bytes_.shrink_to_fit();
-}
-
-Status Tokenizer::IndexAddedTokens(const Vocabulary& vocabulary, TokenizerOptions options) {
-  std::unordered_map<int32_t, AddedTokenFlags> flags;  // a handful
-  for (const AddedTokenFlags& token : vocabulary.added.value_or(std::vector<AddedTokenFlags>{})) {
-    if (!IsAdded(Type(token.id))) {
-      return Err(ErrorCode::kCorrupt, "added token {} is not among the vocabulary's added tokens",
-                 token.id);
-    }
-    flags[token.id] = token;
-  }
-
+Status Tokenizer::IndexAddedTokens() {
   std::vector<AddedToken> raw, normalized;
-  for (int32_t id = 0; id < n_tokens(); ++id) {
-    if (!IsAdded(Type(id))) continue;
-    const std::string_view text = TokenBytes(id);
+  for (const AddedTokenFlags& flags : tables_.added) {
+    const std::string_view text = TokenBytes(flags.id);
     if (text.empty() || text.size() > AddedTokenMatcher::kMaxTokenBytes || !utf8::IsValid(text)) {
       return Err(ErrorCode::kCorrupt, "added token {} of {} bytes is not UTF-8 of 1 to {} bytes",
-                 id, text.size(), AddedTokenMatcher::kMaxTokenBytes);
+                 flags.id, text.size(), AddedTokenMatcher::kMaxTokenBytes);
     }
-    const auto found = flags.find(id);
-    AddedToken token{std::string(text),
-                     found != flags.end() ? found->second : AddedTokenFlags{.id = id}};
-    (token.flags.normalized ? normalized : raw).push_back(std::move(token));
-  }
-  if (!vocabulary.added) ApplyPublishedFlags(&raw);
-  if (!options.rstrip) {
-    for (auto* tokens : {&raw, &normalized}) {
-      for (AddedToken& token : *tokens) token.flags.rstrip = false;
-    }
+    (flags.normalized ? normalized : raw).push_back({std::string(text), flags});
   }
   // Of two added tokens with one text the lower id counts.
   for (auto* tokens : {&raw, &normalized}) {
@@ -258,43 +261,84 @@ Status Tokenizer::IndexAddedTokens(const Vocabulary& vocabulary, TokenizerOption
   return {};
 }
 
-void Tokenizer::ApplyPublishedFlags(std::vector<AddedToken>* added) {
-  if (kind_ != VocabularyKind::kO200k) return;
-  const auto find = [&](std::string_view text) {
-    return std::ranges::find(*added, text, &AddedToken::text);
-  };
+// An ordinary token whose spelling holds a code point that stands for no byte can come from no
+// text; it decodes to its spelling, as in HF's tokenizers.
+void Tokenizer::Builder::IndexTokens() {
+  types_ = vocabulary_.types;
+  ends_.reserve(types_.size());
+  bytes_.reserve(vocabulary_.tokens.n_bytes());
+  for (size_t id = 0; id < types_.size(); ++id) {
+    const std::string_view text = vocabulary_.tokens[id];
+    const bool spelled = types_[id] == TokenType::kNormal || types_[id] == TokenType::kByte;
+    if (types_[id] != TokenType::kUnused && !(spelled && AppendBytesFromUnicode(text, &bytes_))) {
+      bytes_.append(text);
+    }
+    ends_.push_back(static_cast<uint32_t>(bytes_.size()));
+  }
+  tables_.bytes = bytes_;
+  tables_.ends = ends_;
+  tables_.types = types_;
+}
+
+Status Tokenizer::Builder::CollectAddedTokens(TokenizerOptions options) {
+  std::unordered_map<int32_t, AddedTokenFlags> flags;  // a handful
+  for (const AddedTokenFlags& token : vocabulary_.added.value_or(std::vector<AddedTokenFlags>{})) {
+    const bool known = token.id >= 0 && token.id < tables_.n_tokens();
+    if (!known || !IsAdded(types_[static_cast<size_t>(token.id)])) {
+      return Err(ErrorCode::kCorrupt, "added token {} is not among the vocabulary's added tokens",
+                 token.id);
+    }
+    flags[token.id] = token;
+  }
+  for (int32_t id = 0; id < tables_.n_tokens(); ++id) {
+    if (!IsAdded(types_[static_cast<size_t>(id)])) continue;
+    const auto found = flags.find(id);
+    tables_.added.push_back(found != flags.end() ? found->second : AddedTokenFlags{.id = id});
+  }
+  if (!vocabulary_.added) ApplyPublishedFlags();
+  if (!options.rstrip) {
+    for (AddedTokenFlags& token : tables_.added) token.rstrip = false;
+  }
+  return {};
+}
+
+void Tokenizer::Builder::ApplyPublishedFlags() {
+  if (vocabulary_.kind != VocabularyKind::kO200k) return;
   for (size_t i = 0; i < kPhi4MiniDefiningMarkers; ++i) {
-    if (find(kPhi4MiniRstripMarkers[i].text) == added->end()) return;
+    if (FindAdded(kPhi4MiniRstripMarkers[i].text) == nullptr) return;
   }
   for (const PublishedMarker& marker : kPhi4MiniRstripMarkers) {
-    const auto token = find(marker.text);
-    if (token == added->end()) continue;
-    token->flags.rstrip = true;
-    if (!marker.hidden) types_[static_cast<size_t>(token->flags.id)] = TokenType::kUserDefined;
+    AddedTokenFlags* token = FindAdded(marker.text);
+    if (token == nullptr) continue;
+    token->rstrip = true;
+    if (!marker.hidden) types_[static_cast<size_t>(token->id)] = TokenType::kUserDefined;
   }
 }
 
-Status Tokenizer::SetSpecialIds(const Vocabulary& vocabulary) {
+Status Tokenizer::Builder::SetSpecialIds() {
   const std::pair<std::string_view, std::optional<int32_t>> named[] = {
-      {"bos", vocabulary.bos}, {"eos", vocabulary.eos}, {"eot", vocabulary.eot},
-      {"eom", vocabulary.eom}, {"pad", vocabulary.pad},
+      {"bos", vocabulary_.bos}, {"eos", vocabulary_.eos}, {"eot", vocabulary_.eot},
+      {"eom", vocabulary_.eom}, {"pad", vocabulary_.pad},
   };
   for (const auto& [name, id] : named) {
-    if (id && (*id < 0 || *id >= n_tokens())) {
+    if (id && (*id < 0 || *id >= tables_.n_tokens())) {
       return Err(ErrorCode::kCorrupt, "the {} token is {}, but the vocabulary has ids 0..{}", name,
-                 *id, n_tokens() - 1);
+                 *id, tables_.n_tokens() - 1);
     }
   }
-  bos_ = vocabulary.bos;
-  eos_ = vocabulary.eos;
-  pad_ = vocabulary.pad;
-  add_bos_ = vocabulary.add_bos && bos_;
-  auto& ids = end_of_generation_;
-  for (const auto& id : {vocabulary.eos, vocabulary.eot, vocabulary.eom}) {
+  tables_.bos = vocabulary_.bos;
+  tables_.eos = vocabulary_.eos;
+  tables_.pad = vocabulary_.pad;
+  tables_.add_bos = vocabulary_.add_bos && vocabulary_.bos;
+  auto& ids = tables_.end_of_generation;
+  for (const auto& id : {vocabulary_.eos, vocabulary_.eot, vocabulary_.eom}) {
     if (id) ids.push_back(*id);
   }
   for (const std::string_view text : kEndOfGenerationTexts) {
-    if (const auto id = FindSpecial(text); id && IsControl(*id)) ids.push_back(*id);
+    const AddedTokenFlags* token = FindAdded(text);
+    if (token != nullptr && types_[static_cast<size_t>(token->id)] == TokenType::kControl) {
+      ids.push_back(token->id);
+    }
   }
   std::ranges::sort(ids);
   const auto twins = std::ranges::unique(ids);

@@ -4,6 +4,7 @@
 // Deliberately absent: files (a GGUF adaptor fills a Vocabulary), sampling, a Jinja interpreter.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -16,6 +17,7 @@
 #include "base/error.h"
 #include "engine/tokenizer/added_tokens.h"
 #include "engine/tokenizer/bpe.h"
+#include "engine/tokenizer/tables.h"
 #include "engine/tokenizer/vocabulary.h"
 
 namespace tandem::tokenizer {
@@ -65,6 +67,16 @@ class Tokenizer {
   static Result<std::shared_ptr<const Tokenizer>> Create(const Vocabulary& vocabulary,
                                                          TokenizerOptions options = {});
 
+  // A tokenizer over the bytes() of another one, read in place. `owner` keeps them
+  // alive (a mapped file).
+  // Errors: kCorrupt, kUnsupported for bytes that are no tables of this version; kInvalidArgument
+  // for bytes that are not aligned to 4.
+  // Cost:   one pass over the tables, nothing is built.
+  static Result<std::shared_ptr<const Tokenizer>> Open(std::span<const std::byte> bytes,
+                                                       std::shared_ptr<const void> owner);
+  // All that this tokenizer knows, in the form that Open() takes.
+  std::span<const std::byte> bytes() const { return image_; }
+
   // Ids of `text`, any bytes: each ill-formed sequence counts as U+FFFD. No bos is added.
   // Cost: O(n log n) for any text of n bytes.
   std::vector<int32_t> Encode(std::string_view text, SpecialTokens special) const;
@@ -85,38 +97,37 @@ class Tokenizer {
   // False for rows that no text makes (padding, out of range): sampling must mask them.
   bool IsUsable(int32_t id) const { return Type(id) != TokenType::kUnused; }
 
-  int32_t n_tokens() const { return static_cast<int32_t>(types_.size()); }
-  VocabularyKind kind() const { return kind_; }
+  int32_t n_tokens() const { return tables_.n_tokens(); }
+  VocabularyKind kind() const { return tables_.kind; }
   // The id of an added token by its text, for example "<|end|>".
   std::optional<int32_t> FindSpecial(std::string_view text) const;
-  const std::vector<int32_t>& end_of_generation() const { return end_of_generation_; }  // sorted
+  const std::vector<int32_t>& end_of_generation() const {
+    return tables_.end_of_generation;  // sorted
+  }
   bool IsEndOfGeneration(int32_t id) const;
-  std::optional<int32_t> bos() const { return bos_; }
-  std::optional<int32_t> eos() const { return eos_; }
-  std::optional<int32_t> pad() const { return pad_; }
+  std::optional<int32_t> bos() const { return tables_.bos; }
+  std::optional<int32_t> eos() const { return tables_.eos; }
+  std::optional<int32_t> pad() const { return tables_.pad; }
   // Whether a prompt starts with bos(). Left to the caller, who knows where a prompt starts.
-  bool add_bos() const { return add_bos_; }
+  bool add_bos() const { return tables_.add_bos; }
 
  private:
   class PromptEncoder;
 
-  explicit Tokenizer(BytePairMerger merger) : merger_(std::move(merger)) {}
-  void IndexTokens(const Vocabulary& vocabulary);
-  Status IndexAddedTokens(const Vocabulary& vocabulary, TokenizerOptions options);
-  void ApplyPublishedFlags(std::vector<AddedToken>* added);
-  Status SetSpecialIds(const Vocabulary& vocabulary);
+  class Builder;
+
+  Tokenizer(std::span<const std::byte> image, std::shared_ptr<const void> owner,
+            Tables tables)
+      : owner_(std::move(owner)), image_(image), tables_(std::move(tables)), merger_(tables_) {}
+  Status IndexAddedTokens();
   std::string Normalize(std::string text) const;
 
-  VocabularyKind kind_ = VocabularyKind::kO200k;
-  BytePairMerger merger_;
+  const std::shared_ptr<const void> owner_;  // of image_
+  const std::span<const std::byte> image_;
+  const Tables tables_;  // views into image_
+  const BytePairMerger merger_;
   AddedTokenMatcher raw_added_;         // looked for in the raw text
   AddedTokenMatcher normalized_added_;  // looked for after normalisation
-  std::string bytes_;                   // of all tokens, back to back
-  std::vector<uint32_t> ends_;          // [n_tokens] in bytes_
-  std::vector<TokenType> types_;        // [n_tokens]
-  std::vector<int32_t> end_of_generation_;
-  std::optional<int32_t> bos_, eos_, pad_;
-  bool add_bos_ = false;
 };
 
 }  // namespace tandem::tokenizer
