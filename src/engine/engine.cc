@@ -147,11 +147,11 @@ MemoryPlan MakePlan(const model::Model& model, const EngineOptions& options, int
       .kv_cache_bytes = model::KvCacheBytes(
           h, options.kv_precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16,
           context),
-      .scratch_bytes =
-          model::ScratchBytes(
-              h, {.max_tokens = limits.max_tokens, .max_logit_rows = limits.max_logit_rows},
-              n_threads) +
-          LogitsBytes(options, h),
+      .scratch_bytes = model::ScratchBytes(h, model.kernels(), model.packed(),
+                                           {.max_tokens = limits.max_tokens,
+                                            .max_logit_rows = limits.max_logit_rows},
+                                           n_threads) +
+                       LogitsBytes(options, h),
       .context_tokens = context};
 }
 

@@ -10,6 +10,7 @@
 #include "engine/ops/attention.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/norm.h"
+#include "engine/ops/packed_matmul.h"
 #include "engine/ops/rotary.h"
 
 namespace tandem::model {
@@ -24,6 +25,38 @@ int64_t PanelFloats(const Hyperparameters& h) {
       {ops::PanelFloats(h.d_model), ops::PanelFloats(h.q_dim()), ops::PanelFloats(h.d_ff)});
 }
 
+// Floats of Scratch::gate_up.
+int64_t GateUpFloats(const Hyperparameters& h, bool packed, const StepLimits& limits,
+                     int n_threads) {
+  return packed ? n_threads * ops::GateFloats(limits.max_tokens)
+                : limits.max_tokens * 2 * int64_t{h.d_ff};
+}
+
+// Bytes of Scratch::activations.
+int64_t ActivationBytes(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
+                        const StepLimits& limits) {
+  if (!packed) return 0;
+  return ops::ActivationBytes(kernels, limits.max_tokens,
+                              std::max({int64_t{h.d_model}, h.q_dim(), int64_t{h.d_ff}}));
+}
+
+// Bytes aligned as kernels want them.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(int64_t size)
+      : data_(static_cast<std::byte*>(::operator new[](size, kAlignment))), size_(size) {}
+  ~AlignedBytes() { ::operator delete[](data_, kAlignment); }
+  AlignedBytes(const AlignedBytes&) = delete;
+  AlignedBytes& operator=(const AlignedBytes&) = delete;
+
+  std::span<std::byte> span() const { return {data_, size_}; }
+
+ private:
+  static constexpr auto kAlignment = std::align_val_t(kernels::kStripAlignment);
+  std::byte* data_;
+  size_t size_;
+};
+
 // Tokens of `width` floats that make a chunk.
 int64_t ChunkTokens(int64_t width) { return std::max<int64_t>(1, kChunkFloats / width); }
 
@@ -36,38 +69,44 @@ struct Forward::Scratch {
     int position = 0;
   };
 
-  Scratch(const Hyperparameters& h, const StepLimits& limits, int n_threads)
+  Scratch(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
+          const StepLimits& limits, int n_threads)
       : places(limits.max_tokens),
         x(limits.max_tokens * int64_t{h.d_model}),
         branch(x.size()),
         qkv(limits.max_tokens * (h.q_dim() + 2 * h.kv_dim())),
         attention(limits.max_tokens * h.q_dim()),
-        gate_up(limits.max_tokens * 2 * int64_t{h.d_ff}),
+        gate_up(GateUpFloats(h, packed, limits, n_threads)),
         hidden(limits.max_tokens * int64_t{h.d_ff}),
         cos(limits.max_tokens * int64_t{h.rotary_dim} / 2),
         sin(cos.size()),
         head_rows(limits.max_logit_rows * int64_t{h.d_model}),
-        panels(n_threads * PanelFloats(h)) {}
+        panels(packed ? 0 : n_threads * PanelFloats(h)),
+        activations(ActivationBytes(h, kernels, packed, limits)) {}
 
   std::vector<Place> places;     // [T]
   std::vector<float> x;          // [T, d_model] the residual stream
   std::vector<float> branch;     // [T, d_model] input of a block, normalised; then its output
   std::vector<float> qkv;        // [T, q_dim + 2 kv_dim]
   std::vector<float> attention;  // [T, q_dim]
-  std::vector<float> gate_up;    // [T, 2 d_ff]
+  std::vector<float> gate_up;    // [T, 2 d_ff], or [n_threads, GateFloats] of a package
   std::vector<float> hidden;     // [T, d_ff]
   std::vector<float> cos;        // [T, rotary_dim / 2]
   std::vector<float> sin;        // [T, rotary_dim / 2]
   std::vector<float> head_rows;  // [logit rows, d_model]
-  std::vector<float> panels;     // [n_threads, PanelFloats]
+  std::vector<float> panels;     // [n_threads, PanelFloats]; none of a package
+  AlignedBytes activations;      // of the widest input of a linear layer; of a package only
 };
 
-uint64_t ScratchBytes(const Hyperparameters& h, const StepLimits& limits, int n_threads) {
-  const auto per_token = static_cast<uint64_t>(2 * int64_t{h.d_model} + 2 * h.q_dim() +
-                                               2 * h.kv_dim() + 3 * int64_t{h.d_ff} + h.rotary_dim);
-  return sizeof(float) *
-         (per_token * limits.max_tokens + static_cast<uint64_t>(h.d_model) * limits.max_logit_rows +
-          static_cast<uint64_t>(PanelFloats(h)) * n_threads);
+uint64_t ScratchBytes(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
+                      const StepLimits& limits, int n_threads) {
+  const int64_t per_token =
+      2 * int64_t{h.d_model} + 2 * h.q_dim() + 2 * h.kv_dim() + int64_t{h.d_ff} + h.rotary_dim;
+  const int64_t n_floats =
+      per_token * limits.max_tokens + int64_t{h.d_model} * limits.max_logit_rows +
+      GateUpFloats(h, packed, limits, n_threads) + (packed ? 0 : PanelFloats(h) * n_threads);
+  return static_cast<uint64_t>(n_floats) * sizeof(float) +
+         static_cast<uint64_t>(ActivationBytes(h, kernels, packed, limits));
 }
 
 Forward::Forward() = default;
@@ -84,13 +123,15 @@ Result<std::unique_ptr<Forward>> Forward::Create(std::shared_ptr<const Model> mo
   }
   std::unique_ptr<Forward> forward(new Forward());
   try {
-    forward->scratch_ =
-        std::make_unique<Scratch>(model->hyperparameters(), limits, pool->n_threads());
+    forward->scratch_ = std::make_unique<Scratch>(model->hyperparameters(), model->kernels(),
+                                                  model->packed(), limits, pool->n_threads());
   } catch (const std::bad_alloc&) {
     return Err(ErrorCode::kResourceExhausted,
                "no memory for steps of {} tokens ({} MiB of scratch); use smaller steps",
                limits.max_tokens,
-               ScratchBytes(model->hyperparameters(), limits, pool->n_threads()) >> 20);
+               ScratchBytes(model->hyperparameters(), model->kernels(), model->packed(), limits,
+                            pool->n_threads()) >>
+                   20);
   }
   forward->model_ = std::move(model);
   forward->pool_ = pool;
@@ -99,7 +140,8 @@ Result<std::unique_ptr<Forward>> Forward::Create(std::shared_ptr<const Model> mo
 }
 
 uint64_t Forward::scratch_bytes() const {
-  return ScratchBytes(model_->hyperparameters(), limits_, pool_->n_threads());
+  return ScratchBytes(model_->hyperparameters(), model_->kernels(), model_->packed(), limits_,
+                      pool_->n_threads());
 }
 
 Status Forward::Validate(std::span<const BatchEntry> batch, std::span<float> logits) const {
@@ -181,13 +223,19 @@ int Forward::Place(std::span<const BatchEntry> batch) {
 
 // x = embedding[token id]
 void Forward::Embed(std::span<const BatchEntry> batch) {
-  const ops::Matrix& embedding = model_->weights().embedding;
-  const auto unpack = model_->kernels().ForType(embedding.type).unpack;
+  const Linear& embedding = model_->weights().embedding;
+  const int64_t width = model_->hyperparameters().d_model;
   float* x = scratch_->x.data();
   for (const BatchEntry& entry : batch) {
     for (const int32_t id : entry.token_ids) {
-      unpack(embedding.data + id * embedding.row_bytes, embedding.n_cols, x);
-      x += embedding.n_cols;
+      if (embedding.packed()) {
+        const ops::PackedMatrix& table = embedding.strips[0];
+        kernels::UnpackRow(table.scheme, table.data, id, width, x);
+      } else {
+        const ops::Matrix& table = embedding.blocks[0];
+        model_->kernels().ForType(table.type).unpack(table.data + id * table.row_bytes, width, x);
+      }
+      x += width;
     }
   }
 }
@@ -208,15 +256,34 @@ void Forward::Rotary(int n_tokens) {
 }
 
 // branch = RmsNorm(x) * weight
-void Forward::Normalise(const std::vector<float>& weight, int n_tokens) {
+void Forward::Normalise(const float* x, const std::vector<float>& weight, int n_tokens) {
   const Hyperparameters& h = model_->hyperparameters();
   const int64_t width = h.d_model;
   pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int, int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      ops::RmsNorm(model_->kernels(), scratch_->x.data() + t * width, weight.data(), h.rms_norm_eps,
-                   width, scratch_->branch.data() + t * width);
+      ops::RmsNorm(model_->kernels(), x + t * width, weight.data(), h.rms_norm_eps, width,
+                   scratch_->branch.data() + t * width);
     }
   });
+}
+
+// y = W x, or W RmsNorm(x) where there is a norm; a layer in blocks then uses up `branch`.
+void Forward::Project(const Linear& linear, const float* x, const std::vector<float>* norm,
+                      int n_tokens, float* y) {
+  if (linear.packed()) {
+    const ops::PackedMatrix& first = linear.strips[0];
+    ops::QuantizeTokens(model_->kernels(), *pool_, x, norm != nullptr ? norm->data() : nullptr,
+                        model_->hyperparameters().rms_norm_eps, n_tokens, first.n_cols,
+                        first.group(), scratch_->activations.span());
+    ops::MatMul(model_->kernels(), *pool_, linear.strips, scratch_->activations.span(), n_tokens,
+                y);
+    return;
+  }
+  if (norm != nullptr) {
+    Normalise(x, *norm, n_tokens);
+    x = scratch_->branch.data();
+  }
+  ops::MatMul(model_->kernels(), *pool_, linear.blocks, x, n_tokens, y, scratch_->panels);
 }
 
 // x += branch
@@ -231,13 +298,11 @@ void Forward::AddBranch(int n_tokens) {
 // x += W_o Attend(rotate(q), rotate(k), v) with q, k, v = W_qkv RmsNorm(x) + bias
 void Forward::Attention(int layer, int n_tokens) {
   const LayerWeights& weights = model_->weights().layers[layer];
-  Normalise(weights.attention_norm, n_tokens);
-  ops::MatMul(model_->kernels(), *pool_, weights.qkv, scratch_->branch.data(), n_tokens,
-              scratch_->qkv.data(), scratch_->panels);
+  Project(weights.qkv, scratch_->x.data(), &weights.attention_norm, n_tokens, scratch_->qkv.data());
   StoreKeysAndValues(layer, n_tokens);
   AttendHeads(layer, n_tokens);
-  ops::MatMul(model_->kernels(), *pool_, {&weights.attention_output, 1}, scratch_->attention.data(),
-              n_tokens, scratch_->branch.data(), scratch_->panels);
+  Project(weights.attention_output, scratch_->attention.data(), nullptr, n_tokens,
+          scratch_->branch.data());
   AddBranch(n_tokens);
 }
 
@@ -304,39 +369,43 @@ void Forward::AttendHeads(int layer, int n_tokens) {
 void Forward::FeedForward(int layer, int n_tokens) {
   const LayerWeights& weights = model_->weights().layers[layer];
   const kernels::KernelSet& kernels = model_->kernels();
-  const int64_t d_ff = model_->hyperparameters().d_ff;
-  Normalise(weights.ffn_norm, n_tokens);
-  ops::MatMul(kernels, *pool_, weights.gate_up, scratch_->branch.data(), n_tokens,
-              scratch_->gate_up.data(), scratch_->panels);
-  pool_->ParallelFor(n_tokens, ChunkTokens(d_ff), [&](int, int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* gate = scratch_->gate_up.data() + t * 2 * d_ff;
-      kernels.silu_mul(gate, gate + d_ff, d_ff, scratch_->hidden.data() + t * d_ff);
-    }
-  });
-  ops::MatMul(kernels, *pool_, {&weights.down, 1}, scratch_->hidden.data(), n_tokens,
-              scratch_->branch.data(), scratch_->panels);
+  const Hyperparameters& h = model_->hyperparameters();
+  const int64_t d_ff = h.d_ff;
+  if (weights.gate_up.packed()) {
+    const ops::PackedMatrix& gate_up = weights.gate_up.strips[0];
+    ops::QuantizeTokens(kernels, *pool_, scratch_->x.data(), weights.ffn_norm.data(),
+                        h.rms_norm_eps, n_tokens, gate_up.n_cols, gate_up.group(),
+                        scratch_->activations.span());
+    ops::GatedMatMul(kernels, *pool_, gate_up, scratch_->activations.span(), n_tokens, d_ff,
+                     scratch_->hidden.data(), scratch_->gate_up);
+  } else {
+    Project(weights.gate_up, scratch_->x.data(), &weights.ffn_norm, n_tokens,
+            scratch_->gate_up.data());
+    pool_->ParallelFor(n_tokens, ChunkTokens(d_ff), [&](int, int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const float* gate = scratch_->gate_up.data() + t * 2 * d_ff;
+        kernels.silu_mul(gate, gate + d_ff, d_ff, scratch_->hidden.data() + t * d_ff);
+      }
+    });
+  }
+  Project(weights.down, scratch_->hidden.data(), nullptr, n_tokens, scratch_->branch.data());
   AddBranch(n_tokens);
 }
 
 // logits = W_head RmsNorm(x), for the rows that were asked for.
 void Forward::Head(std::span<const BatchEntry> batch, std::span<float> logits) {
-  const Hyperparameters& h = model_->hyperparameters();
   const Weights& weights = model_->weights();
-  const int64_t width = h.d_model;
+  const int64_t width = model_->hyperparameters().d_model;
   int64_t end = 0;
-  int64_t n_rows = 0;
+  int n_rows = 0;
   for (const BatchEntry& entry : batch) {
     end += static_cast<int64_t>(entry.token_ids.size());
-    for (int64_t t = end - entry.n_logit_rows; t < end; ++t) {
-      ops::RmsNorm(model_->kernels(), scratch_->x.data() + t * width, weights.output_norm.data(),
-                   h.rms_norm_eps, width, scratch_->head_rows.data() + n_rows * width);
-      ++n_rows;
-    }
+    const float* rows = scratch_->x.data() + (end - entry.n_logit_rows) * width;
+    std::copy_n(rows, entry.n_logit_rows * width, scratch_->head_rows.data() + n_rows * width);
+    n_rows += entry.n_logit_rows;
   }
   if (n_rows == 0) return;
-  ops::MatMul(model_->kernels(), *pool_, {&weights.head, 1}, scratch_->head_rows.data(), n_rows,
-              logits.data(), scratch_->panels);
+  Project(weights.head, scratch_->head_rows.data(), &weights.output_norm, n_rows, logits.data());
 }
 
 }  // namespace tandem::model

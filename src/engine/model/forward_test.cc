@@ -315,13 +315,16 @@ TEST(ForwardCreateTest, LimitsWithoutSenseAreRefused) {
 TEST(ForwardCreateTest, ScratchGrowsWithTokensAndThreads) {
   TinyModel tiny(TinyOptions{});
   Runner runner(&tiny);
-  const Hyperparameters& h = runner.model->hyperparameters();
-  const uint64_t one = ScratchBytes(h, {1, 1}, 1);
+  const auto bytes = [&](const StepLimits& limits, int n_threads) {
+    return ScratchBytes(runner.model->hyperparameters(), runner.model->kernels(), false, limits,
+                        n_threads);
+  };
+  const uint64_t one = bytes({1, 1}, 1);
   // A token takes residual, branch, qkv, attention, gate, up, hidden, cos and sin.
   const uint64_t token = sizeof(float) * (2 * 64 + (96 + 2 * 32) + 96 + 3 * 96 + 12);
-  EXPECT_EQ(ScratchBytes(h, {2, 1}, 1) - one, token);
-  EXPECT_GT(ScratchBytes(h, {1, 1}, 2), one);
-  EXPECT_EQ(runner.forward->scratch_bytes(), ScratchBytes(h, {128, 128}, 1));
+  EXPECT_EQ(bytes({2, 1}, 1) - one, token);
+  EXPECT_GT(bytes({1, 1}, 2), one);
+  EXPECT_EQ(runner.forward->scratch_bytes(), bytes({128, 128}, 1));
 }
 
 }  // namespace

@@ -216,6 +216,13 @@ Result<Hyperparameters> ReadHyperparameters(const gguf::File& file) {
 
   const gguf::Tensor* embedding = file.Find("token_embd.weight");
   if (embedding == nullptr) {
+    // In a package the matrices stand elsewhere, and this key says how many rows there are.
+    TANDEM_ASSIGN_OR_RETURN(const std::optional<int> rows,
+                            keys.OptionalCount("vocab_size", kMaxVocabulary));
+    if (rows) {
+      h.vocab_size = *rows;
+      return h;
+    }
     return Err(ErrorCode::kCorrupt, "{}: tensor token_embd.weight is missing", file.name());
   }
   if (embedding->n_dims != 2 || embedding->dims[1] < 1 ||

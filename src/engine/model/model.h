@@ -1,6 +1,7 @@
-// Charter of model/: architectures (phi3, qwen2) over GGUF weights: a batch step takes token ids
-// and KV caches and gives logits. It may include base, os, quant, kernels, ops, gguf and tokenizer
-// (for the vocabulary adaptor). Deliberately absent: scheduling, sampling, text.
+// Charter of model/: architectures (phi3, qwen2) over a package or GGUF weights: a batch step takes
+// token ids and KV caches and gives logits. It may include base, os, quant, kernels, ops, gguf,
+// package and tokenizer (for the vocabulary adaptor). Deliberately absent: scheduling, sampling,
+// text.
 //
 //   auto file = gguf::File::Open(path);
 //   auto model = Model::Load(*file);
@@ -22,10 +23,13 @@
 #include "engine/model/hyperparameters.h"
 #include "engine/model/kv_cache.h"
 #include "engine/ops/thread_pool.h"
+#include "engine/package/file.h"
 
 namespace tandem::model {
 
-struct Weights;  // weights.h
+struct BoundWeights;  // binder.h
+struct Linear;        // weights.h
+struct Weights;       // weights.h
 
 // A loaded model: the file's mapped tensors, checked and bound to their places. Immutable.
 // Thread: any.
@@ -47,6 +51,13 @@ class Model {
   static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const gguf::File> file) {
     return Load(std::move(file), Options{});
   }
+  // The same from a package, whose linear layers are multiplied in integers: logits are then the
+  // same whatever the instruction set of those products.
+  static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const package::File> file,
+                                                   const Options& options);
+  static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const package::File> file) {
+    return Load(std::move(file), Options{});
+  }
   ~Model();
 
   const Hyperparameters& hyperparameters() const { return hyperparameters_; }
@@ -57,13 +68,18 @@ class Model {
   uint64_t bytes_per_token() const { return bytes_per_token_; }
   bool tied_head() const { return tied_head_; }
   const kernels::KernelSet& kernels() const { return *kernels_; }
-  const gguf::File& file() const { return *file_; }
+  // Whether the linear layers come from a package.
+  bool packed() const;
   const Weights& weights() const { return *weights_; }
 
  private:
   Model();
 
+  Status Take(BoundWeights bound, const Options& options);
+
+  // What the weights are views of: one of the two.
   std::shared_ptr<const gguf::File> file_;
+  std::shared_ptr<const package::File> package_;
   const kernels::KernelSet* kernels_ = nullptr;
   Hyperparameters hyperparameters_;
   std::unique_ptr<const Weights> weights_;
@@ -87,9 +103,9 @@ struct StepLimits {
   int max_logit_rows = 8;  // likewise
 };
 
-// Bytes of scratch memory that a Forward with these limits takes.
-uint64_t ScratchBytes(const Hyperparameters& hyperparameters, const StepLimits& limits,
-                      int n_threads);
+// Bytes of scratch memory that a Forward with these limits takes, of a package or of a GGUF file.
+uint64_t ScratchBytes(const Hyperparameters& hyperparameters, const kernels::KernelSet& kernels,
+                      bool packed, const StepLimits& limits, int n_threads);
 
 // Runs batch steps of one model.
 // Thread: one at a time, together with its pool and the caches that it is given.
@@ -128,7 +144,9 @@ class Forward {
   int Place(std::span<const BatchEntry> batch);
   void Embed(std::span<const BatchEntry> batch);
   void Rotary(int n_tokens);
-  void Normalise(const std::vector<float>& weight, int n_tokens);
+  void Normalise(const float* x, const std::vector<float>& weight, int n_tokens);
+  void Project(const Linear& linear, const float* x, const std::vector<float>* norm, int n_tokens,
+               float* y);
   void AddBranch(int n_tokens);
   void Attention(int layer, int n_tokens);
   void StoreKeysAndValues(int layer, int n_tokens);

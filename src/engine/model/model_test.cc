@@ -162,7 +162,7 @@ TEST(ModelTest, OutputTensorIsPreferredToTheTiedEmbedding) {
   TinyModel tiny({.tied_head = false});
   const auto model = Model::Load(tiny.File());
   ASSERT_TRUE(model);
-  EXPECT_NE((*model)->weights().head.data, (*model)->weights().embedding.data);
+  EXPECT_NE((*model)->weights().head.blocks[0].data, (*model)->weights().embedding.blocks[0].data);
 }
 
 TEST(ModelTest, BytesCountATiedHeadOnceAndAnEmbeddingRowForNothing) {

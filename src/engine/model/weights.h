@@ -4,27 +4,43 @@
 #include <vector>
 
 #include "engine/ops/matmul.h"
+#include "engine/ops/packed_matmul.h"
 
 namespace tandem::model {
+
+// The weights of one linear layer: the rows of one matrix, or of several that read the same input.
+// One of the two is filled: `blocks` are views of a model file, multiplied in float; `strips` are
+// views of a package, multiplied in integers.
+struct Linear {
+  std::vector<ops::Matrix> blocks;
+  std::vector<ops::PackedMatrix> strips;  // all with the same group
+
+  bool packed() const { return !strips.empty(); }
+  uint64_t bytes() const {
+    uint64_t sum = 0;
+    for (const ops::Matrix& part : blocks) sum += part.bytes();
+    for (const ops::PackedMatrix& part : strips) sum += part.bytes();
+    return sum;
+  }
+};
 
 // Matrices are views of the file; vectors are copies in f32.
 struct LayerWeights {
   std::vector<float> attention_norm;  // [d_model]
-  // Rows of q, then k, then v: one fused matrix or three.
-  std::vector<ops::Matrix> qkv;  // [q_dim + 2 kv_dim, d_model]
-  std::vector<float> qkv_bias;   // [q_dim + 2 kv_dim], or empty
-  ops::Matrix attention_output;  // [d_model, q_dim]
-  std::vector<float> ffn_norm;   // [d_model]
-  // Rows of gate, then up: one fused matrix or two.
-  std::vector<ops::Matrix> gate_up;  // [2 d_ff, d_model]
-  ops::Matrix down;                  // [d_model, d_ff]
+  Linear qkv;                         // [q_dim + 2 kv_dim, d_model] rows of q, then k, then v
+  std::vector<float> qkv_bias;        // [q_dim + 2 kv_dim], or empty
+  Linear attention_output;            // [d_model, q_dim]
+  std::vector<float> ffn_norm;        // [d_model]
+  // Blocks: [2 d_ff, d_model], rows of gate, then up. Strips: as ops::GatedMatMul wants them.
+  Linear gate_up;
+  Linear down;  // [d_model, d_ff]
 };
 
 struct Weights {
-  ops::Matrix embedding;  // [vocab_size, d_model]
+  Linear embedding;  // [vocab_size, d_model], one part
   std::vector<LayerWeights> layers;
   std::vector<float> output_norm;  // [d_model]
-  ops::Matrix head;                // [vocab_size, d_model]; the embedding where it is tied
+  Linear head;                     // [vocab_size, d_model]; the embedding where it is tied
   // Rotary frequencies [rotary_dim / 2] of caches up to the original context, and beyond it (equal
   // where the model has one set).
   std::vector<double> short_frequencies;

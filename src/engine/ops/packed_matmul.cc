@@ -30,7 +30,8 @@ int64_t PairsAtOnce(int64_t n_tokens) {
 }  // namespace
 
 int64_t ActivationBytes(const kernels::KernelSet& kernels, int64_t max_tokens, int64_t n_cols) {
-  // Groups of 32 have the most scales; small batches may be padded to larger blocks than large ones.
+  // Groups of 32 have the most scales; small batches may be padded to larger blocks than large
+  // ones.
   int64_t bytes = kernels::ActivationBytes(*kernels.tiles, max_tokens, n_cols, 32);
   for (const int n_tokens : kernels::kGemvTokens) {
     if (n_tokens > max_tokens) break;

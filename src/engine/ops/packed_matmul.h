@@ -23,8 +23,7 @@ struct PackedMatrix {
   int64_t n_cols = 0;
 
   uint64_t bytes() const {
-    return static_cast<uint64_t>(kernels::StripCount(n_rows) *
-                                 kernels::StripBytes(scheme, n_cols));
+    return static_cast<uint64_t>(kernels::StripCount(n_rows) * kernels::StripBytes(scheme, n_cols));
   }
   int group() const { return kernels::GetScheme(scheme).group; }
 };
@@ -53,8 +52,8 @@ void MatMul(const kernels::KernelSet& kernels, ThreadPool& pool,
 // Floats of scratch that GatedMatMul needs per thread.
 int64_t GateFloats(int64_t max_tokens);
 
-// out = silu(x G^T) * (x U^T), with the rows of G and U in turn by strips: gate_up's strip 2 i holds
-// rows 16 i .. 16 i + 15 of G, strip 2 i + 1 those of U. Neither product leaves the cache.
+// out = silu(x G^T) * (x U^T), with the rows of G and U in turn by strips: gate_up's strip 2 i
+// holds rows 16 i .. 16 i + 15 of G, strip 2 i + 1 those of U. Neither product leaves the cache.
 //   gate_up   [2 * 16 * ceil(width / 16), n_cols]
 //   out (out) [n_tokens, width] f32
 //   scratch   [pool.n_threads(), GateFloats(n_tokens)] f32

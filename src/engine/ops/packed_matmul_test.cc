@@ -47,8 +47,7 @@ Packed MakePacked(Scheme scheme, int64_t n_rows, int64_t n_cols, unsigned seed) 
     kernels::PackStrip(scheme, codes.data(), scales.data(), n, n_cols,
                        packed.bytes.get() + strip * strip_bytes);
   }
-  packed.view = {
-      .scheme = scheme, .data = packed.bytes.get(), .n_rows = n_rows, .n_cols = n_cols};
+  packed.view = {.scheme = scheme, .data = packed.bytes.get(), .n_rows = n_rows, .n_cols = n_cols};
   packed.values.resize(n_rows * n_cols);
   for (int64_t r = 0; r < n_rows; ++r) {
     kernels::UnpackRow(scheme, packed.bytes.get(), r, n_cols, packed.values.data() + r * n_cols);

@@ -120,7 +120,6 @@ class File {
   std::shared_ptr<const gguf::File> model_;
   std::span<const std::byte> tokenizer_;
   crypto::Digest digest_ = {};
-
 };
 
 // Whether a file starts like a package. Errors: those of opening and reading it.

@@ -152,9 +152,8 @@ class PlaceCheck {
 
 Result<uint64_t> TensorBytes(const Tensor& tensor) {
   if (tensor.layout == Layout::kStrips) {
-    TANDEM_ASSIGN_OR_RETURN(
-        const int64_t bytes,
-        kernels::PackedBytes(tensor.scheme, tensor.n_rows, tensor.n_cols));
+    TANDEM_ASSIGN_OR_RETURN(const int64_t bytes,
+                            kernels::PackedBytes(tensor.scheme, tensor.n_rows, tensor.n_cols));
     return static_cast<uint64_t>(bytes);
   }
   const int block = quant::GetType(tensor.type).block_elements;
@@ -255,8 +254,8 @@ Result<Manifest> ParseManifest(std::string_view text, uint64_t end) {
   PlaceCheck places(end);
   for (const json::value& element : tensors->get_array()) {
     TANDEM_ASSIGN_OR_RETURN(Tensor tensor, TensorFromJson(element));
-    TANDEM_RETURN_IF_ERROR(places.Next(fmt::format("tensor '{}'", tensor.name), tensor.offset,
-                                       tensor.n_bytes));
+    TANDEM_RETURN_IF_ERROR(
+        places.Next(fmt::format("tensor '{}'", tensor.name), tensor.offset, tensor.n_bytes));
     manifest.tensors.push_back(std::move(tensor));
   }
   const json::value* model = object->if_contains("model");
@@ -265,10 +264,9 @@ Result<Manifest> ParseManifest(std::string_view text, uint64_t end) {
   TANDEM_RETURN_IF_ERROR(places.Next("the model", manifest.model.offset, manifest.model.n_bytes));
   if (const json::value* tokenizer = object->if_contains("tokenizer"); tokenizer != nullptr) {
     if (!tokenizer->is_object()) return BadField("file", "tokenizer");
-    TANDEM_ASSIGN_OR_RETURN(manifest.tokenizer,
-                            PartFromJson(tokenizer->get_object(), "tokenizer"));
-    TANDEM_RETURN_IF_ERROR(places.Next("the tokenizer", manifest.tokenizer->offset,
-                                       manifest.tokenizer->n_bytes));
+    TANDEM_ASSIGN_OR_RETURN(manifest.tokenizer, PartFromJson(tokenizer->get_object(), "tokenizer"));
+    TANDEM_RETURN_IF_ERROR(
+        places.Next("the tokenizer", manifest.tokenizer->offset, manifest.tokenizer->n_bytes));
   }
   return manifest;
 }

@@ -27,9 +27,8 @@ struct Quantized {
 Quantized Quantize(Scheme scheme, const std::vector<float>& row,
                    const std::vector<float>& importance = {}) {
   const int group = kernels::GetScheme(scheme).group;
-  Quantized q{std::vector<int8_t>(row.size()),
-              std::vector<uint16_t>((row.size() + group - 1) / group),
-              {}};
+  Quantized q{
+      std::vector<int8_t>(row.size()), std::vector<uint16_t>((row.size() + group - 1) / group), {}};
   const auto error = QuantizeRow(scheme, row, importance, q.codes.data(), q.scales.data());
   EXPECT_TRUE(error) << error.error().message;
   q.error = *error;
@@ -66,7 +65,8 @@ TEST_P(EverySchemeTest, MultiplesOfAScaleComeBackExactly) {
   const auto& info = kernels::GetScheme(GetParam());
   std::vector<float> row(200);  // the last group is not whole
   for (size_t i = 0; i < row.size(); ++i) {
-    const int code = info.bits == 4 ? static_cast<int>(i % 16) - 8 : static_cast<int>(i % 255) - 127;
+    const int code =
+        info.bits == 4 ? static_cast<int>(i % 16) - 8 : static_cast<int>(i % 255) - 127;
     row[i] = 0.125F * static_cast<float>(code);
   }
   if (info.bits == 8) {  // every group holds its largest code
@@ -104,8 +104,8 @@ TEST_P(EverySchemeTest, ZerosAndTinyValuesGiveZeros) {
 TEST_P(EverySchemeTest, ValuesThatHaveNoScaleAreAnError) {
   std::vector<int8_t> codes(128);
   std::vector<uint16_t> scales(4);
-  for (const float bad : {std::numeric_limits<float>::infinity(),
-                          std::numeric_limits<float>::quiet_NaN(), 1e30F}) {
+  for (const float bad :
+       {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN(), 1e30F}) {
     std::vector<float> row = Normal(128, 1);
     row[77] = bad;
     const auto error = QuantizeRow(GetParam(), row, {}, codes.data(), scales.data());

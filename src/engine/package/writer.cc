@@ -26,9 +26,7 @@ uint64_t RoundUp(uint64_t value, uint64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-std::span<const std::byte> AsBytes(std::string_view text) {
-  return std::as_bytes(std::span(text));
-}
+std::span<const std::byte> AsBytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 // What a tensor is made of: strips or rows.
 struct Units {
@@ -51,8 +49,8 @@ struct FreeAligned {
 using Buffer = std::unique_ptr<std::byte[], FreeAligned>;
 
 Result<Buffer> MakeBuffer(uint64_t n_bytes) {
-  void* memory = ::operator new[](n_bytes, std::align_val_t(kernels::kStripAlignment),
-                                  std::nothrow);
+  void* memory =
+      ::operator new[](n_bytes, std::align_val_t(kernels::kStripAlignment), std::nothrow);
   if (memory == nullptr) {
     return Err(ErrorCode::kResourceExhausted, "no memory for {} bytes of a package", n_bytes);
   }
@@ -169,19 +167,19 @@ Status Writer::WriteTo(const WriteAt& write, const Options& options) {
 Status Writer::Finish(const std::filesystem::path& path, const Options& options) {
   TANDEM_ASSIGN_OR_RETURN(const uint64_t n_bytes, PlanBytes());
   if (const auto free = os::FreeDiskBytes(path); free && *free < n_bytes) {
-    return Err(ErrorCode::kResourceExhausted,
-               "'{}' would have {} bytes and there is room for {}: free some, or write it elsewhere",
-               path.string(), n_bytes, *free);
+    return Err(
+        ErrorCode::kResourceExhausted,
+        "'{}' would have {} bytes and there is room for {}: free some, or write it elsewhere",
+        path.string(), n_bytes, *free);
   }
   const std::filesystem::path temporary = fmt::format("{}.{}.partial", path.string(), ::getpid());
   TANDEM_ASSIGN_OR_RETURN(auto file,
                           os::OutputFile::Open(temporary, os::OutputFile::Mode::kTruncate));
   const auto finish = [&]() -> Status {
-    TANDEM_RETURN_IF_ERROR(WriteTo(
-        [&](uint64_t offset, std::span<const std::byte> bytes) {
-          return file.WriteAt(offset, bytes);
-        },
-        options));
+    TANDEM_RETURN_IF_ERROR(
+        WriteTo([&](uint64_t offset,
+                    std::span<const std::byte> bytes) { return file.WriteAt(offset, bytes); },
+                options));
     TANDEM_RETURN_IF_ERROR(file.Sync());
     TANDEM_RETURN_IF_ERROR(file.Close());
     std::error_code error;

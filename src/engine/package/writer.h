@@ -48,8 +48,8 @@ class Writer {
   // What File::tokenizer() will give back; not called, or empty: nothing.
   void SetTokenizer(std::vector<std::byte> tokenizer) { tokenizer_ = std::move(tokenizer); }
 
-  // Names, shapes, types and `source` count; the other members are the writer's to find out. Checked
-  // by Finish.
+  // Names, shapes, types and `source` count; the other members are the writer's to find out.
+  // Checked by Finish.
   void Add(Tensor tensor, Fill fill, Place place);
 
   // Bytes of the file but for the manifest. Errors: kInvalidArgument for a shape or name.

@@ -68,12 +68,13 @@ TEST(PackageWriterTest, FillsAreAskedForEveryUnitOnceInOrder) {
       Place::kNewBlock);
   uint64_t done = 0;
   const os::TempDir dir;
-  ASSERT_TRUE(writer.Finish(dir.path() / "p", {.progress = [&](uint64_t d, uint64_t total) {
-                                                EXPECT_GT(d, done);
-                                                EXPECT_LE(d, total);
-                                                done = d;
-                                              },
-                                              .stop = {}}));
+  ASSERT_TRUE(writer.Finish(dir.path() / "p", {.progress =
+                                                   [&](uint64_t d, uint64_t total) {
+                                                     EXPECT_GT(d, done);
+                                                     EXPECT_LE(d, total);
+                                                     done = d;
+                                                   },
+                                               .stop = {}}));
   EXPECT_EQ(next, kRows);
   EXPECT_GE(calls, 2);
   EXPECT_GE(done, static_cast<uint64_t>(kRows) * 4096);
@@ -117,8 +118,7 @@ TEST(PackageWriterTest, WhatAPackageCannotHaveIsRefused) {
   EXPECT_THAT(finish(RowsTensor("blk.0.up", quant::Type::kF32, 1, 1)).message, HasSubstr("two"));
   EXPECT_EQ(finish(RowsTensor("", quant::Type::kF32, 1, 1)).code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(finish(RowsTensor("\xFF", quant::Type::kF32, 1, 1)).code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(finish(RowsTensor("odd", quant::Type::kQ8_0, 1, 33)).code,
-            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(finish(RowsTensor("odd", quant::Type::kQ8_0, 1, 33)).code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(finish(RowsTensor("none", quant::Type::kF32, 0, 1)).code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(finish(StripsTensor("wide", kernels::Scheme::kInt4G128, 1, int64_t{1} << 40)).code,
             ErrorCode::kInvalidArgument);

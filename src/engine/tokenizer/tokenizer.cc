@@ -231,8 +231,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::Create(const Vocabulary& voc
 Result<std::shared_ptr<const Tokenizer>> Tokenizer::Open(std::span<const std::byte> bytes,
                                                          std::shared_ptr<const void> owner) {
   TANDEM_ASSIGN_OR_RETURN(Tables tables, ReadTables(bytes));
-  std::shared_ptr<Tokenizer> tokenizer(
-      new Tokenizer(bytes, std::move(owner), std::move(tables)));
+  std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(bytes, std::move(owner), std::move(tables)));
   TANDEM_RETURN_IF_ERROR(tokenizer->IndexAddedTokens());
   return tokenizer;
 }

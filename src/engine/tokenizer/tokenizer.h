@@ -116,8 +116,7 @@ class Tokenizer {
 
   class Builder;
 
-  Tokenizer(std::span<const std::byte> image, std::shared_ptr<const void> owner,
-            Tables tables)
+  Tokenizer(std::span<const std::byte> image, std::shared_ptr<const void> owner, Tables tables)
       : owner_(std::move(owner)), image_(image), tables_(std::move(tables)), merger_(tables_) {}
   Status IndexAddedTokens();
   std::string Normalize(std::string text) const;

@@ -16,7 +16,8 @@
 
 namespace tandem::package {
 
-// Bytes aligned as a package must be, and of exactly their size, so that asan sees a read past them.
+// Bytes aligned as a package must be, and of exactly their size, so that asan sees a read past
+// them.
 class AlignedBytes {
  public:
   explicit AlignedBytes(std::span<const std::byte> bytes)
