@@ -9,7 +9,9 @@
 #include "engine/executor/cpu_executor.h"
 #include "engine/gguf/file.h"
 #include "engine/model/model.h"
+#include "engine/model/pack.h"
 #include "engine/model/vocabulary.h"
+#include "engine/package/file.h"
 #include "engine/quant/types.h"
 #include "engine/sampling/token_mask.h"
 #include "engine/session/scheduler.h"
@@ -85,21 +87,18 @@ Result<uint64_t> MemoryLimit(const EngineOptions& options) {
 }
 
 // "Q4_K 84 %, Q6_K 16 %": shares of the weights of two or more dimensions, the largest first.
-std::string DescribeQuantization(const gguf::File& file) {
-  std::map<quant::Type, int64_t> elements;
+std::string DescribeQuantization(const std::map<std::string_view, int64_t>& elements) {
   int64_t total = 0;
-  for (const gguf::Tensor& tensor : file.tensors()) {
-    if (tensor.n_dims < 2) continue;
-    elements[tensor.type] += tensor.n_elements();
-    total += tensor.n_elements();
+  std::vector<std::pair<int64_t, std::string_view>> shares;
+  for (const auto& [type, n] : elements) {
+    shares.emplace_back(n, type);
+    total += n;
   }
-  std::vector<std::pair<int64_t, quant::Type>> shares;
-  for (const auto& [type, n] : elements) shares.emplace_back(n, type);
   std::ranges::sort(shares, std::greater<>());
   std::string text;
   for (const auto& [n, type] : shares) {
     if (!text.empty()) text += ", ";
-    text += quant::GetType(type).name;
+    text += type;
     if (shares.size() > 1) {
       text += fmt::format(" {:.0f} %", 100.0 * static_cast<double>(n) / static_cast<double>(total));
     }
@@ -111,10 +110,12 @@ ModelInfo Describe(const gguf::File& file, const model::Hyperparameters& h) {
   ModelInfo info;
   info.name = h.name.empty() ? std::filesystem::path(file.name()).stem().string() : h.name;
   info.architecture = std::string(model::ArchitectureName(h.architecture));
+  std::map<std::string_view, int64_t> elements;
   for (const gguf::Tensor& tensor : file.tensors()) {
     info.n_parameters += static_cast<uint64_t>(tensor.n_elements());
+    if (tensor.n_dims >= 2) elements[quant::GetType(tensor.type).name] += tensor.n_elements();
   }
-  info.quantization = DescribeQuantization(file);
+  info.quantization = DescribeQuantization(elements);
   info.context_length = h.context_length;
   info.n_layers = h.n_layers;
   info.vocab_size = h.vocab_size;
@@ -122,9 +123,50 @@ ModelInfo Describe(const gguf::File& file, const model::Hyperparameters& h) {
   return info;
 }
 
+ModelInfo Describe(const package::File& file, const model::Hyperparameters& h) {
+  ModelInfo info = Describe(*file.model(), h);
+  std::map<std::string_view, int64_t> elements;
+  for (const package::Tensor& tensor : file.tensors()) {
+    elements[tensor.type_name()] += tensor.n_rows * tensor.n_cols;
+  }
+  info.quantization = DescribeQuantization(elements);
+  // Rows that fill up a strip are not the model's.
+  info.n_parameters = file.model()->GetUint("general.parameter_count").value_or(info.n_parameters);
+  info.file_bytes = file.n_bytes();
+  return info;
+}
+
 Result<std::shared_ptr<const TextCodec>> LoadText(const gguf::File& file) {
   TANDEM_ASSIGN_OR_RETURN(const tokenizer::Vocabulary vocabulary, model::VocabularyFromGguf(file));
   return TextCodec::Create(vocabulary);
+}
+
+// A model file of either kind, open.
+struct ModelFile {
+  std::shared_ptr<const gguf::File> gguf;        // one of the two
+  std::shared_ptr<const package::File> package;  //
+  std::shared_ptr<const model::Model> model;
+
+  ModelInfo info() const {
+    const model::Hyperparameters& h = model->hyperparameters();
+    return package ? Describe(*package, h) : Describe(*gguf, h);
+  }
+  Result<std::shared_ptr<const TextCodec>> text() const {
+    return package ? TextCodec::FromPackage(package) : LoadText(*gguf);
+  }
+};
+
+Result<ModelFile> OpenModelFile(const std::filesystem::path& path) {
+  ModelFile file;
+  TANDEM_ASSIGN_OR_RETURN(const bool is_package, package::IsPackage(path));
+  if (is_package) {
+    TANDEM_ASSIGN_OR_RETURN(file.package, package::File::Open(path));
+    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.package));
+  } else {
+    TANDEM_ASSIGN_OR_RETURN(file.gguf, gguf::File::Open(path));
+    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.gguf));
+  }
+  return file;
 }
 
 // Rows of logits beyond the tokenizer's vocabulary, and its padding rows, are no tokens.
@@ -138,20 +180,27 @@ std::shared_ptr<const sampling::TokenMask> MakeMask(const tokenizer::Tokenizer& 
   return std::make_shared<const sampling::TokenMask>(n_tokens, unused);
 }
 
+// What the process takes beside what a model asks for: code, the tokenizer's tables as far as they
+// are touched, sockets, the heap's slack. `tandem run` has 20 to 40 MB of these.
+constexpr uint64_t kReserveBytes = uint64_t{48} << 20;
+
+// A GGUF file is planned as the package that it will be.
 MemoryPlan MakePlan(const model::Model& model, const EngineOptions& options, int32_t context,
                     int n_threads) {
   const model::Hyperparameters& h = model.hyperparameters();
   const executor::StepLimits limits = Limits(options);
   return {
-      .weights_bytes = model.weights_bytes(),
+      .weights_bytes = model.packed() ? model.weights_bytes()
+                                      : model::PackedWeightsBytes(model, model::PackScheme::kAuto),
       .kv_cache_bytes = model::KvCacheBytes(
           h, options.kv_precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16,
           context),
-      .scratch_bytes = model::ScratchBytes(h, model.kernels(), model.packed(),
+      .scratch_bytes = model::ScratchBytes(h, model.kernels(), /*packed=*/true,
                                            {.max_tokens = limits.max_tokens,
                                             .max_logit_rows = limits.max_logit_rows},
                                            n_threads) +
                        LogitsBytes(options, h),
+      .reserve_bytes = kReserveBytes,
       .context_tokens = context};
 }
 
@@ -183,20 +232,18 @@ class Engine::Impl {
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::path& path,
                                                          const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
-  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
-  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Model> model,
-                          model::Model::Load(file));
-  const model::Hyperparameters& h = model->hyperparameters();
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  const model::Hyperparameters& h = file.model->hyperparameters();
   TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, h));
   TANDEM_ASSIGN_OR_RETURN(const uint64_t limit_bytes, MemoryLimit(options));
 
   std::unique_ptr<Impl> impl(new Impl);
-  impl->info_ = Describe(*file, h);
+  impl->info_ = file.info();
   TANDEM_ASSIGN_OR_RETURN(impl->executor_,
-                          executor::CpuExecutor::Create(model, {.n_threads = options.n_threads,
-                                                                .context_tokens = context,
-                                                                .limits = Limits(options)}));
-  impl->text_ = LoadText(*file);
+                          executor::CpuExecutor::Create(file.model, {.n_threads = options.n_threads,
+                                                                     .context_tokens = context,
+                                                                     .limits = Limits(options)}));
+  impl->text_ = file.text();
   if (!impl->text_) {
     log::Warning("{}: no text in or out: {}", path.string(), impl->text_.error().message);
   } else if (!(*impl->text_)->warning().empty()) {
@@ -308,18 +355,16 @@ Result<std::vector<int32_t>> Engine::GreedyContinuation(std::span<const int32_t>
 
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
-  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
-  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Model> model,
-                          model::Model::Load(file));
-  TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, model->hyperparameters()));
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  TANDEM_ASSIGN_OR_RETURN(const int32_t context,
+                          ChooseContext(options, file.model->hyperparameters()));
   const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
-  return MakePlan(*model, options, context, n_threads);
+  return MakePlan(*file.model, options, context, n_threads);
 }
 
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path) {
-  TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
-  TANDEM_ASSIGN_OR_RETURN(const model::Hyperparameters h, model::ReadHyperparameters(*file));
-  return Describe(*file, h);
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  return file.info();
 }
 
 }  // namespace tandem::engine

@@ -88,8 +88,11 @@ struct MemoryPlan {
   uint64_t weights_bytes = 0;
   uint64_t kv_cache_bytes = 0;  // of one session
   uint64_t scratch_bytes = 0;
+  uint64_t reserve_bytes = 0;  // of the process itself: code, tokenizer, sockets
   int32_t context_tokens = 0;  // of one session
-  uint64_t total_bytes() const { return weights_bytes + kv_cache_bytes + scratch_bytes; }
+  // What a memory limit is held against.
+  uint64_t model_bytes() const { return weights_bytes + kv_cache_bytes + scratch_bytes; }
+  uint64_t total_bytes() const { return model_bytes() + reserve_bytes; }
 };
 
 struct ChatPrompt {
@@ -124,7 +127,9 @@ class Engine {
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported from the file; kInvalidArgument for an option,
   // such as a context longer than the model's; kResourceExhausted, naming the bytes wanted and
   // available, where weights, scratch and one session's cache do not fit.
-  // Cost: maps the weights, reads none of them; builds the tokenizer's tables.
+  // A package (engine/packing.h) is multiplied in integers; a GGUF file in float, several times
+  // slower: for comparison with references.
+  // Cost: maps the weights, reads none of them; of a GGUF file builds the tokenizer's tables.
   static Result<std::unique_ptr<Engine>> Load(const std::filesystem::path& path,
                                               const EngineOptions& options);
   ~Engine();
@@ -165,7 +170,8 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-// What Load() with the same options would need. Reads the file's header and norms only.
+// What Load() with the same options would need; of a GGUF file, what the package that Pack() makes
+// of it needs. Reads the file's header and norms only.
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options);
 // Likewise without loading: what the file is.
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path);

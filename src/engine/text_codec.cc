@@ -24,21 +24,44 @@ TextCodec::TextCodec(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
                      tokenizer::ChatTemplate chat_template)
     : tokenizer_(std::move(tokenizer)), chat_template_(std::move(chat_template)) {}
 
+std::shared_ptr<const TextCodec> TextCodec::Make(
+    std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::string_view jinja) {
+  const std::string_view eos_text =
+      tokenizer->eos() ? tokenizer->TokenBytes(*tokenizer->eos()) : std::string_view{};
+  auto chat_template = tokenizer::ChatTemplate::Choose(jinja, tokenizer->kind(), eos_text);
+  return std::shared_ptr<const TextCodec>(
+      new TextCodec(std::move(tokenizer), std::move(chat_template)));
+}
+
 Result<std::shared_ptr<const TextCodec>> TextCodec::Create(
     const tokenizer::Vocabulary& vocabulary) {
   TANDEM_ASSIGN_OR_RETURN(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
                           tokenizer::Tokenizer::Create(vocabulary));
-  const std::string_view eos_text =
-      tokenizer->eos() ? tokenizer->TokenBytes(*tokenizer->eos()) : std::string_view{};
-  auto chat_template =
-      tokenizer::ChatTemplate::Choose(vocabulary.chat_template, vocabulary.kind, eos_text);
-  return std::shared_ptr<const TextCodec>(
-      new TextCodec(std::move(tokenizer), std::move(chat_template)));
+  return Make(std::move(tokenizer), vocabulary.chat_template);
+}
+
+Result<std::shared_ptr<const TextCodec>> TextCodec::FromPackage(
+    const std::shared_ptr<const package::File>& file) {
+  if (file->tokenizer().empty()) {
+    return Err(ErrorCode::kUnsupported,
+               "{}: the package has no tokenizer; the model file's could not be used when it was "
+               "packed",
+               file->name());
+  }
+  auto tokenizer = tokenizer::Tokenizer::Open(file->tokenizer(), file);
+  if (!tokenizer) return Wrap(std::move(tokenizer).error(), file->name());
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string_view> jinja,
+                          file->model()->FindString("tokenizer.chat_template"));
+  return Make(*std::move(tokenizer), jinja.value_or(""));
 }
 
 Result<std::shared_ptr<const TextCodec>> TextCodec::Open(const std::filesystem::path& path) {
   TANDEM_ASSIGN_OR_RETURN(const os::MappedFile mapped, os::MappedFile::Open(path));
   const std::string_view bytes = AsText(mapped.bytes());
+  if (bytes.starts_with(package::kMagic)) {
+    TANDEM_ASSIGN_OR_RETURN(const auto file, package::File::Open(path));
+    return FromPackage(file);
+  }
   if (bytes.starts_with(kGgufMagic)) {
     TANDEM_ASSIGN_OR_RETURN(const std::shared_ptr<const gguf::File> file, gguf::File::Open(path));
     TANDEM_ASSIGN_OR_RETURN(const tokenizer::Vocabulary vocabulary,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/package/file.h"
 #include "engine/tokenizer/chat_template.h"
 #include "engine/tokenizer/continuation.h"
 #include "engine/tokenizer/tokenizer.h"
@@ -22,11 +23,15 @@ using tokenizer::ToolCall;
 // Immutable. Thread: any.
 class TextCodec {
  public:
-  // A model file (GGUF, the first part where it is split) or a tokenizer.json, told apart by their
-  // content.
+  // A model file (a package, or GGUF, the first part where it is split) or a tokenizer.json, told
+  // apart by their content.
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported.
   static Result<std::shared_ptr<const TextCodec>> Open(const std::filesystem::path& path);
   static Result<std::shared_ptr<const TextCodec>> Create(const tokenizer::Vocabulary& vocabulary);
+  // Over the tables of a package, which are read where they are mapped.
+  // Errors: kUnsupported for a package without a tokenizer; kCorrupt.
+  static Result<std::shared_ptr<const TextCodec>> FromPackage(
+      const std::shared_ptr<const package::File>& file);
 
   // What markers such as <|user|> in a text become.
   enum class Specials { kText, kTokens };
@@ -61,6 +66,8 @@ class TextCodec {
  private:
   TextCodec(std::shared_ptr<const tokenizer::Tokenizer> tokenizer,
             tokenizer::ChatTemplate chat_template);
+  static std::shared_ptr<const TextCodec> Make(
+      std::shared_ptr<const tokenizer::Tokenizer> tokenizer, std::string_view jinja);
 
   // The model's beginning-of-sequence token in front, where it has one and wants it.
   std::vector<int32_t> WithBos(std::vector<int32_t> token_ids) const;
