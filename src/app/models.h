@@ -22,6 +22,10 @@ Result<std::unique_ptr<fleet::Fleet>> OpenFleet(const std::filesystem::path& dat
 Result<std::filesystem::path> FindModelFile(const std::filesystem::path& data_dir,
                                             std::string_view word);
 
+// Removes a model and its package. Errors: those of Fleet::Remove.
+Result<fleet::RemovedModel> RemoveModel(const std::filesystem::path& data_dir,
+                                        std::string_view reference);
+
 // Everything that `tandem show` prints.
 struct ModelDescription {
   fleet::ModelInfo installed;

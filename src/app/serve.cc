@@ -18,6 +18,7 @@
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
+#include "app/packages.h"
 #include "app/receipts.h"
 #include "app/routing.h"
 #include "app/served_models.h"
@@ -197,7 +198,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   // Who answers.
   TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(data_dir));
   const engine::EngineOptions engine = MakeEngineOptions(*first.value);
-  auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine});
+  const Packages packages(data_dir);
+  auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine},
+                                           PackingLoader(&packages));
   // One set for both ends: a piece of an answer comes and goes on one thread.
   TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(settings.io_threads));
   TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));

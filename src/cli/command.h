@@ -55,6 +55,7 @@ Result<std::string> ReadStandardInput();
 void AddTokenizeCommand(CLI::App* app, Action* action);
 void AddLogitsCommand(CLI::App* app, Action* action);
 void AddRunCommand(CLI::App* app, Action* action);
+void AddPackCommand(CLI::App* app, Action* action);
 void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);

@@ -50,6 +50,7 @@ int Main(int argc, char** argv) {
   AddConfigCommand(&app, &action);
   AddRunCommand(&app, &action);
   AddModelCommands(&app, &action);
+  AddPackCommand(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);

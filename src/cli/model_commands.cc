@@ -2,12 +2,9 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <csignal>
 #include <ctime>
 #include <memory>
-#include <stop_token>
 #include <string>
-#include <thread>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -16,6 +13,7 @@
 #include "app/byte_size.h"
 #include "app/models.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 
 namespace tandem::cli {
 namespace {
@@ -144,32 +142,6 @@ class ProgressLine {
   uint64_t started_bytes_ = 0;
 };
 
-// Turns the first Ctrl-C into a stop request: the download ends where it can go on from later.
-class StopOnInterrupt {
- public:
-  StopOnInterrupt() {
-    sigemptyset(&signals_);
-    sigaddset(&signals_, SIGINT);
-    sigaddset(&signals_, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals_, nullptr);
-    thread_ = std::thread([this] {
-      int number = 0;
-      sigwait(&signals_, &number);
-      source_.request_stop();
-    });
-  }
-  ~StopOnInterrupt() {
-    pthread_kill(thread_.native_handle(), SIGINT);
-    thread_.join();
-  }
-  std::stop_token token() const { return source_.get_token(); }
-
- private:
-  sigset_t signals_;
-  std::stop_source source_;
-  std::thread thread_;
-};
-
 Status RunPull(const ModelFlags& flags) {
   TANDEM_ASSIGN_OR_RETURN(const auto models, flags.OpenFleet());
   ProgressLine line(flags.as_json && ::isatty(STDERR_FILENO) == 0);
@@ -227,11 +199,10 @@ Status RunShow(const ModelFlags& flags) {
       object["vocab_size"] = model->vocab_size;
     }
     if (memory) {
-      object["memory"] = {{"context_tokens", memory->context_tokens},
-                          {"weights_bytes", memory->weights_bytes},
-                          {"kv_cache_bytes", memory->kv_cache_bytes},
-                          {"scratch_bytes", memory->scratch_bytes},
-                          {"total_bytes", memory->total_bytes()}};
+      object["memory"] = {
+          {"context_tokens", memory->context_tokens}, {"weights_bytes", memory->weights_bytes},
+          {"kv_cache_bytes", memory->kv_cache_bytes}, {"scratch_bytes", memory->scratch_bytes},
+          {"reserve_bytes", memory->reserve_bytes},   {"total_bytes", memory->total_bytes()}};
     }
     return PrintJson(object);
   }
@@ -260,11 +231,19 @@ Status RunShow(const ModelFlags& flags) {
   }
   if (memory) {
     rows.emplace_back(
+<<<<<<< HEAD
         "memory", fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}",
                               app::FormatByteSize(memory->total_bytes()), memory->context_tokens,
                               app::FormatByteSize(memory->weights_bytes),
                               app::FormatByteSize(memory->kv_cache_bytes),
                               app::FormatByteSize(memory->scratch_bytes)));
+=======
+        "memory",
+        fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}, reserve {}",
+                    FormatByteSize(memory->total_bytes()), memory->context_tokens,
+                    FormatByteSize(memory->weights_bytes), FormatByteSize(memory->kv_cache_bytes),
+                    FormatByteSize(memory->scratch_bytes), FormatByteSize(memory->reserve_bytes)));
+>>>>>>> 4c1bd47 (tandem pack; run and serve pack a model once, below the data directory, and never again)
   }
   std::string text;
   for (const auto& [label, value] : rows) text += fmt::format("{:<13} {}\n", label, value);
@@ -272,8 +251,8 @@ Status RunShow(const ModelFlags& flags) {
 }
 
 Status RunRemove(const ModelFlags& flags) {
-  TANDEM_ASSIGN_OR_RETURN(const auto models, flags.OpenFleet());
-  TANDEM_ASSIGN_OR_RETURN(const auto removed, models->Remove(flags.model));
+  TANDEM_ASSIGN_OR_RETURN(const auto directory, flags.data_dir.Get());
+  TANDEM_ASSIGN_OR_RETURN(const auto removed, app::RemoveModel(directory, flags.model));
   if (flags.as_json) {
     return PrintJson({{"name", removed.name}, {"freed_bytes", removed.freed_bytes}});
   }

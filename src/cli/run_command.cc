@@ -10,8 +10,10 @@
 #include <fmt/format.h>
 
 #include "app/models.h"
+#include "app/packages.h"
 #include "app/terminal_chat.h"
 #include "cli/command.h"
+#include "cli/progress.h"
 
 namespace tandem::cli {
 namespace {
@@ -99,11 +101,23 @@ Status Converse(app::TerminalChat* chat, const RunFlags& flags) {
   }
 }
 
+// The model's package, which is made first where it is missing.
+Result<std::filesystem::path> PackOnce(const std::filesystem::path& data_dir,
+                                       const std::filesystem::path& file) {
+  PackProgress progress(file.filename().string());
+  auto package = app::Packages(data_dir).Get(file, [&](uint64_t done_bytes, uint64_t total_bytes) {
+    progress.Show(done_bytes, total_bytes);
+  });
+  progress.End();
+  return package;
+}
+
 Status Run(const RunFlags& flags) {
   TANDEM_ASSIGN_OR_RETURN(const auto data_dir, flags.data_dir.Get());
   app::ChatOptions options = flags.chat;
-  TANDEM_ASSIGN_OR_RETURN(options.model, app::FindModelFile(data_dir, flags.model));
   TANDEM_ASSIGN_OR_RETURN(options.engine, flags.engine.Get());
+  TANDEM_ASSIGN_OR_RETURN(const auto file, app::FindModelFile(data_dir, flags.model));
+  TANDEM_ASSIGN_OR_RETURN(options.model, PackOnce(data_dir, file));
   TANDEM_ASSIGN_OR_RETURN(auto chat, app::TerminalChat::Open(options));
   if (flags.has_prompt) return AnswerOnce(chat.get(), flags, flags.prompt);
   if (::isatty(STDIN_FILENO) != 0) return Converse(chat.get(), flags);
