@@ -17,6 +17,8 @@ constexpr std::string_view kExtension = ".tandem";
 constexpr size_t kDigestedBytes = size_t{1} << 20;
 // Changes whenever the same model would give another package.
 constexpr std::string_view kPackerVersion = "tandem package 1";
+// Packing less takes well below a second.
+constexpr uint64_t kWorthALine = uint64_t{100} << 20;
 constexpr size_t kFileDigits = 16;
 constexpr size_t kContentDigits = 32;
 
@@ -110,8 +112,13 @@ EnginePool::Loader PackingLoader(const Packages* packages) {
         const std::filesystem::path package,
         packages->Get(model, [&](uint64_t done_bytes, uint64_t total_bytes) {
           const int now = static_cast<int>(100 * done_bytes / std::max<uint64_t>(1, total_bytes));
-          if (now / 10 != percent / 10 || percent < 0) {
-            log::Info("packing {}, once: {} %", model.filename().string(), now);
+          if (percent < 0 && total_bytes >= kWorthALine) {
+            // Whoever runs the server should know why its first answer takes so long.
+            log::Warning("packing {} ({} MB), once: requests for it wait until it is done",
+                         model.filename().string(), total_bytes / 1'000'000);
+          }
+          if (now / 10 != percent / 10) {
+            log::Info("packing {}: {} %", model.filename().string(), now);
           }
           percent = now;
         }));

@@ -199,8 +199,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(data_dir));
   const engine::EngineOptions engine = MakeEngineOptions(*first.value);
   const Packages packages(data_dir);
-  auto pool = std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine},
-                                           PackingLoader(&packages));
+  auto pool =
+      std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine}, PackingLoader(&packages));
   // One set for both ends: a piece of an answer comes and goes on one thread.
   TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(settings.io_threads));
   TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));

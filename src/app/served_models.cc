@@ -144,7 +144,7 @@ ServedModels::Local ServedModels::FindLocal(const std::string& model) {
       local.path = resolved->path;
       local.tier = TierOf(resolved->path);
       if (const auto plan = engine::PlanMemory(resolved->path, engine_)) {
-        local.planned_bytes = plan->total_bytes();
+        local.planned_bytes = plan->model_bytes();
         local.context_tokens = plan->context_tokens;
       }
       local.provider = std::make_shared<LocalProvider>(local.name, local.tier, local.path, pool_);

@@ -231,19 +231,13 @@ Status RunShow(const ModelFlags& flags) {
   }
   if (memory) {
     rows.emplace_back(
-<<<<<<< HEAD
-        "memory", fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}",
-                              app::FormatByteSize(memory->total_bytes()), memory->context_tokens,
-                              app::FormatByteSize(memory->weights_bytes),
-                              app::FormatByteSize(memory->kv_cache_bytes),
-                              app::FormatByteSize(memory->scratch_bytes)));
-=======
         "memory",
         fmt::format("{} at {} tokens of context: weights {}, KV cache {}, scratch {}, reserve {}",
-                    FormatByteSize(memory->total_bytes()), memory->context_tokens,
-                    FormatByteSize(memory->weights_bytes), FormatByteSize(memory->kv_cache_bytes),
-                    FormatByteSize(memory->scratch_bytes), FormatByteSize(memory->reserve_bytes)));
->>>>>>> 4c1bd47 (tandem pack; run and serve pack a model once, below the data directory, and never again)
+                    app::FormatByteSize(memory->total_bytes()), memory->context_tokens,
+                    app::FormatByteSize(memory->weights_bytes),
+                    app::FormatByteSize(memory->kv_cache_bytes),
+                    app::FormatByteSize(memory->scratch_bytes),
+                    app::FormatByteSize(memory->reserve_bytes)));
   }
   std::string text;
   for (const auto& [label, value] : rows) text += fmt::format("{:<13} {}\n", label, value);

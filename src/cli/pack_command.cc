@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <boost/json.hpp>
 
+#include "app/byte_size.h"
 #include "app/models.h"
 #include "app/packages.h"
 #include "cli/command.h"
@@ -70,7 +71,7 @@ Status RunPack(const PackFlags& flags) {
   engine::PackOptions options = flags.options;
   const StopOnInterrupt stop;
   options.stop = stop.token();
-  PackProgress progress(model.filename().string());
+  PackProgress progress(fmt::format("packing {}", model.filename().string()));
   options.progress = [&](uint64_t done_bytes, uint64_t total_bytes) {
     progress.Show(done_bytes, total_bytes);
   };
@@ -82,7 +83,7 @@ Status RunPack(const PackFlags& flags) {
   std::vector<std::vector<std::string>> rows;
   for (const auto& tensor : summary->tensors) {
     rows.push_back({tensor.name, fmt::format("{} x {}", tensor.n_rows, tensor.n_cols),
-                    tensor.source, tensor.type, FormatByteSize(tensor.n_bytes),
+                    tensor.source, tensor.type, app::FormatByteSize(tensor.n_bytes),
                     ErrorText(tensor.relative_error)});
   }
   TANDEM_RETURN_IF_ERROR(PrintTable({"TENSOR", "SHAPE", "SOURCE", "TYPE", "SIZE", "ERROR"}, rows));
@@ -90,7 +91,7 @@ Status RunPack(const PackFlags& flags) {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   return Print(fmt::format(
       "{}: {}, {:.3f} bits a weight ({:.3f} of those that each token reads), {:.1f} s\n",
-      out.string(), FormatByteSize(summary->file_bytes), summary->bits_per_weight,
+      out.string(), app::FormatByteSize(summary->file_bytes), summary->bits_per_weight,
       summary->bits_per_read_weight, seconds));
 }
 

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "app/byte_size.h"
 #include "cli/command.h"
 
 namespace tandem::cli {
@@ -22,8 +23,7 @@ PackProgress::PackProgress(std::string what)
 void PackProgress::Show(uint64_t done_bytes, uint64_t total_bytes) {
   if (!terminal_) {
     if (!drawn_ && total_bytes >= kWorthALine) {
-      PrintError(fmt::format("packing {} for this machine, once ({})\n", what_,
-                             FormatByteSize(total_bytes)));
+      PrintError(fmt::format("{} ({})\n", what_, app::FormatByteSize(total_bytes)));
     }
     drawn_ = true;
     return;
@@ -32,10 +32,10 @@ void PackProgress::Show(uint64_t done_bytes, uint64_t total_bytes) {
   if (drawn_ && now - last_ < std::chrono::milliseconds(100)) return;
   last_ = now;
   drawn_ = true;
-  PrintError(fmt::format("\r\x1b[2Kpacking {} for this machine, once: {:3.0f} % of {}", what_,
+  PrintError(fmt::format("\r\x1b[2K{}: {:3.0f} % of {}", what_,
                          100.0 * static_cast<double>(done_bytes) /
                              static_cast<double>(std::max<uint64_t>(1, total_bytes)),
-                         FormatByteSize(total_bytes)));
+                         app::FormatByteSize(total_bytes)));
 }
 
 void PackProgress::End() {

@@ -42,7 +42,7 @@ class StopOnInterrupt {
 // itself, elsewhere one line for a model that takes a while, none for a small one.
 class PackProgress {
  public:
-  // `what`: the model's file.
+  // `what`: what to say, such as "packing model.gguf".
   explicit PackProgress(std::string what);
   void Show(uint64_t done_bytes, uint64_t total_bytes);
   void End();

@@ -9,11 +9,13 @@
 
 #include <fmt/format.h>
 
+#include "app/byte_size.h"
 #include "app/models.h"
 #include "app/packages.h"
 #include "app/terminal_chat.h"
 #include "cli/command.h"
 #include "cli/progress.h"
+#include "os/memory.h"
 
 namespace tandem::cli {
 namespace {
@@ -36,6 +38,12 @@ void PrintFigures(const app::ChatTurn& turn) {
       "{} prompt tokens ({} cached), {} answer tokens, first after {:.0f} ms, {:.1f} tokens/s\n",
       usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, timings.ttft_ms,
       timings.decode_tokens_per_second));
+  // What this process had resident at most, mapped weights included.
+  if (const auto memory = os::ReadMemoryStatus()) {
+    PrintError(fmt::format("peak memory {} ({} bytes)\n",
+                           app::FormatByteSize(memory->process_peak_bytes),
+                           memory->process_peak_bytes));
+  }
 }
 
 Status AnswerOnce(app::TerminalChat* chat, const RunFlags& flags, std::string_view prompt) {
@@ -104,7 +112,7 @@ Status Converse(app::TerminalChat* chat, const RunFlags& flags) {
 // The model's package, which is made first where it is missing.
 Result<std::filesystem::path> PackOnce(const std::filesystem::path& data_dir,
                                        const std::filesystem::path& file) {
-  PackProgress progress(file.filename().string());
+  PackProgress progress(fmt::format("packing {}, once", file.filename().string()));
   auto package = app::Packages(data_dir).Get(file, [&](uint64_t done_bytes, uint64_t total_bytes) {
     progress.Show(done_bytes, total_bytes);
   });

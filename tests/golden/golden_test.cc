@@ -288,13 +288,13 @@ TEST_P(GoldenTest, HalfPrecisionCacheStaysWithinItsRounding) {
 
 // ---- packages: integer products ----
 //
-// Rounding to 8 bits in groups of 128 steps by max|x| / 127, and the largest of 128 normal values is
-// 2.65 deviations: an error of 2.65 / 127 / sqrt(12) = 0.6 % in the rms, of a product's activations
-// and, where weights were floats, of its weights too: 0.85 % together. In a layer values, output,
-// gate/up and down carry that; scores, with an rms of 2.7, turn the errors of q and k into
-// 2.7 sqrt(2) times as much of their attention weights. Added like a random walk, two layers and the
-// head: sqrt(2 (4 + 14.6) + 1) = 6.2 products' errors. Weights that come from 4-bit types with finer
-// blocks lose more, and are not held to this.
+// Rounding to 8 bits in groups of 128 steps by max|x| / 127, and the largest of 128 normal values
+// is 2.65 deviations: an error of 2.65 / 127 / sqrt(12) = 0.6 % in the rms, of a product's
+// activations and, where weights were floats, of its weights too: 0.85 % together. In a layer
+// values, output, gate/up and down carry that; scores, with an rms of 2.7, turn the errors of q and
+// k into 2.7 sqrt(2) times as much of their attention weights. Added like a random walk, two layers
+// and the head: sqrt(2 (4 + 14.6) + 1) = 6.2 products' errors. That is an estimate of an rms; a
+// file passes below twice it.
 constexpr double kProductsInARow = 6.2;
 constexpr double kEightBits = 0.006;
 
@@ -335,9 +335,10 @@ TEST_P(GoldenTest, PackageStaysWithinTheRoundingOfEightBits) {
   const double weights = packed.worst_weights();
   const Deviation deviation = Compare(packed.Run(golden, 2, 512), golden.reference);
   RecordProperty("relative_rms", fmt::format("{:.3g}", deviation.relative_rms));
-  EXPECT_LT(deviation.relative_rms, kProductsInARow * std::hypot(kEightBits, weights));
+  EXPECT_LT(deviation.relative_rms, 2 * kProductsInARow * std::hypot(kEightBits, weights));
   EXPECT_GT(deviation.relative_rms, kEightBits / 2);  // it is another computation
-  if (GetParam().find("-f16") != std::string::npos || GetParam().find("-f32") != std::string::npos) {
+  if (GetParam().find("-f16") != std::string::npos ||
+      GetParam().find("-f32") != std::string::npos) {
     EXPECT_LT(weights, 1.1 * kEightBits);
   }
   // llama.cpp's int8 activations are off by an rms of 0.036 to 0.08 on files of its 4-bit types.

@@ -56,7 +56,7 @@ struct PackReport {
 // Errors: kInvalidArgument for a model that comes from a package; kCorrupt for weights that are not
 // finite, naming the tensor and row; those of package::Writer::Finish; those of the vocabulary but
 // kNotFound: a file without a tokenizer makes a package without one.
-// Thread: the pool's caller. Cost: reads the file once, twice where a search is needed at some 100
+// Thread: the pool's caller. Cost: reads the file once, twice where a search is needed at some 60
 // million weights a second and thread; takes little memory beside the mapped file.
 Result<PackReport> Pack(const gguf::File& file, const Model& model, ops::ThreadPool& pool,
                         const std::filesystem::path& path, const PackOptions& options);

@@ -32,7 +32,7 @@ struct QuantizationError {
 //   importance   [n_cols] >= 0, the weight of each column's squared error; empty: all the same
 //   codes (out)  [n_cols];  scales (out) [ceil(n_cols / group)] IEEE half bits, as PackStrip wants
 // Errors: kCorrupt for a value that is not finite or too large for a half-precision scale.
-// Thread: any. Cost: about 100 million weights a second for int4, 400 million for int8.
+// Thread: any. Cost: about 60 million weights a second for int4, several times as many for int8.
 // Source: least-squares scales as in llama.cpp's make_qx_quants, arXiv:1603.05279 for the fit.
 Result<QuantizationError> QuantizeRow(kernels::Scheme scheme, std::span<const float> row,
                                       std::span<const float> importance, int8_t* codes,
