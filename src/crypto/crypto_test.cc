@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <string>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -28,6 +29,26 @@ TEST(DigestTest, StreamingEqualsAtOnceAndFinishStartsAnew) {
 TEST(DigestTest, HmacMatchesThePublishedVector) {
   EXPECT_EQ(Hex(HmacSha256("Jefe", "what do ya want for nothing?")),
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+
+// A context is kept for each thread: nothing of one key or message may reach the next.
+TEST(DigestTest, HmacOfChangingKeysAndThreadsIsThatOfEachAlone) {
+  const std::string long_key(200, 'k');  // longer than a block: its digest is the key
+  const auto check = [&] {
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(Hex(HmacSha256("", "")),
+                "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+      EXPECT_EQ(HmacSha256({}, {}), HmacSha256("", ""));
+      EXPECT_EQ(Hex(HmacSha256("Jefe", "what do ya want for nothing?")),
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+      const Digest key = Sha256Of(long_key);
+      const std::string digested(reinterpret_cast<const char*>(key.data()), key.size());
+      EXPECT_EQ(HmacSha256(long_key, "m"), HmacSha256(digested, "m"));
+    }
+  };
+  check();
+  std::jthread other(check);
+  check();
 }
 
 TEST(DigestTest, HexRoundTripsAndRefusesBadInput) {

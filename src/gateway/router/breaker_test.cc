@@ -151,18 +151,19 @@ TEST_F(BreakerTest, AnOutcomeFromBeforeAChangeOfStateDoesNotCount) {
 TEST(BreakerSimulationTest, OnePercentErrorsRarelyOpenAndTwentyPercentAlwaysDo) {
   const auto share_of_runs_that_open = [](double error_share, int calls) {
     std::mt19937_64 random(7);
-    std::uniform_real_distribution<double> uniform(0, 1);
+    // In [0, 1); the standard distribution takes two logarithms a number in this library.
+    const auto uniform = [&random] { return static_cast<double>(random() >> 11) * 0x1p-53; };
     constexpr int kRuns = 2000;
     int opened = 0;
     for (int run = 0; run < kRuns; ++run) {
       FakeClock clock;
       Breaker breaker{BreakerOptions{}};
       for (int i = 0; i < calls; ++i) {
-        const auto permit = breaker.Acquire(clock.Now(), uniform(random));
+        const auto permit = breaker.Acquire(clock.Now(), uniform());
         if (!permit) break;
-        const bool fails = uniform(random) < error_share;
+        const bool fails = uniform() < error_share;
         breaker.Record(*permit, fails ? CallOutcome::kFailure : CallOutcome::kSuccess, false,
-                       clock.Now(), uniform(random));
+                       clock.Now(), uniform());
         clock.Advance(milliseconds(500));
       }
       opened += breaker.times_opened() > 0;

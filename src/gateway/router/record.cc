@@ -1,11 +1,15 @@
 #include "gateway/router/record.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <iterator>
+#include <type_traits>
 #include <utility>
 
 #include <boost/describe.hpp>
 #include <boost/json.hpp>
+#include <boost/mp11.hpp>
 
 #include "gateway/router/decide.h"
 
@@ -20,18 +24,6 @@ constexpr int kFormat = 1;
 
 // Enumerations stand as the names that configuration and wire use. Boost.JSON finds these by
 // argument-dependent look-up, so they cannot hide in the unnamed namespace.
-static void tag_invoke(json::value_from_tag, json::value& to, Mode mode) { to = ModeName(mode); }
-static void tag_invoke(json::value_from_tag, json::value& to, TaskClass task) {
-  to = TaskClassName(task);
-}
-static void tag_invoke(json::value_from_tag, json::value& to, Privacy privacy) {
-  to = PrivacyName(privacy);
-}
-static void tag_invoke(json::value_from_tag, json::value& to, Tier tier) { to = TierName(tier); }
-static void tag_invoke(json::value_from_tag, json::value& to, FailureCode code) {
-  to = static_cast<int>(code);
-}
-
 template <typename Enum, typename Parser>
 static json::result<Enum> FromName(const json::value& from, Parser parse) {
   if (const json::string* name = from.if_string()) {
@@ -111,6 +103,87 @@ BOOST_DESCRIBE_STRUCT(Document, (),
                       (format, strategy, strategy_digest, facts, task_reason, key, device, states,
                        decision))
 
+std::string_view NameOf(Mode mode) { return ModeName(mode); }
+std::string_view NameOf(TaskClass task) { return TaskClassName(task); }
+std::string_view NameOf(Privacy privacy) { return PrivacyName(privacy); }
+std::string_view NameOf(Tier tier) { return TierName(tier); }
+
+void AppendString(std::string_view value, std::string* text) {
+  const auto plain = [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 && c != '"' && c != '\\';
+  };
+  if (std::ranges::all_of(value, plain)) {
+    *text += '"';
+    *text += value;
+    *text += '"';
+  } else {
+    *text += json::serialize(json::string_view(value.data(), value.size()));
+  }
+}
+
+template <typename Number>
+void AppendNumber(Number value, std::string* text) {
+  char digits[32];
+  text->append(digits, std::to_chars(digits, std::end(digits), value).ptr);
+}
+
+template <typename T>
+constexpr bool kIsOptional = false;
+template <typename T>
+constexpr bool kIsOptional<std::optional<T>> = true;
+template <typename T>
+constexpr bool kIsVector = false;
+template <typename T>
+constexpr bool kIsVector<std::vector<T>> = true;
+
+// JSON as json::value_from and json::serialize make it, but straight into the text: every request
+// writes a record, and a tree in between costs many times as much.
+template <typename T>
+void Append(const T& value, std::string* text) {
+  if constexpr (kIsOptional<T>) {
+    value ? Append(*value, text) : void(*text += "null");
+  } else if constexpr (kIsVector<T>) {
+    *text += '[';
+    for (const auto& element : value) {
+      if (&element != &value.front()) *text += ',';
+      Append(element, text);
+    }
+    *text += ']';
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    AppendString(value, text);
+  } else if constexpr (std::is_same_v<T, bool>) {
+    *text += value ? "true" : "false";
+  } else if constexpr (std::is_same_v<T, FailureCode>) {
+    AppendNumber(static_cast<int>(value), text);
+  } else if constexpr (std::is_enum_v<T>) {
+    AppendString(NameOf(value), text);
+  } else if constexpr (std::is_same_v<T, double>) {
+    // Of what is no number JSON has no text; the library has one that it reads again.
+    std::isfinite(value) ? AppendNumber(value, text)
+                         : void(*text += json::serialize(json::value(value)));
+  } else if constexpr (std::is_integral_v<T>) {
+    AppendNumber(value, text);
+  } else {
+    char before = '{';
+    const auto append = [&](auto member) {
+      *text += std::exchange(before, ',');
+      AppendString(member.name, text);
+      *text += ':';
+      Append(value.*member.pointer, text);
+    };
+    using Members = boost::describe::describe_members<T, boost::describe::mod_any_access>;
+    boost::mp11::mp_for_each<Members>(append);
+    *text += '}';
+  }
+}
+
+template <typename T>
+std::string TextOf(const T& value) {
+  std::string text;
+  Append(value, &text);
+  return text;
+}
+
 void Round(double* figure) {
   char digits[32];
   const auto written =
@@ -172,9 +245,26 @@ void RoundFigures(DecisionRecord* record) {
 }
 
 std::string DecisionRecordJson(const DecisionRecord& record) {
-  return json::serialize(json::value_from(Document{kFormat, record.strategy, record.strategy_digest,
-                                                   record.facts, record.task_reason, record.key,
-                                                   record.device, record.states, record.decision}));
+  std::string text;
+  text.reserve(2048);  // most are shorter
+  const auto append = [&](char before, std::string_view name, const auto& value) {
+    text += before;
+    AppendString(name, &text);
+    text += ':';
+    Append(value, &text);
+  };
+  // What Document describes, without its copies.
+  append('{', "format", kFormat);
+  append(',', "strategy", record.strategy);
+  append(',', "strategy_digest", record.strategy_digest);
+  append(',', "facts", record.facts);
+  append(',', "task_reason", record.task_reason);
+  append(',', "key", record.key);
+  append(',', "device", record.device);
+  append(',', "states", record.states);
+  append(',', "decision", record.decision);
+  text += '}';
+  return text;
 }
 
 Result<DecisionRecord> ParseDecisionRecord(std::string_view text) {
@@ -191,9 +281,7 @@ Result<DecisionRecord> ParseDecisionRecord(std::string_view text) {
   return record;
 }
 
-std::string StrategyJson(const Strategy& strategy) {
-  return json::serialize(json::value_from(strategy));
-}
+std::string StrategyJson(const Strategy& strategy) { return TextOf(strategy); }
 
 Result<Strategy> ParseStrategyJson(std::string_view text) {
   TANDEM_ASSIGN_OR_RETURN(Strategy strategy, Parse<Strategy>(text, "the strategy"));
@@ -202,9 +290,7 @@ Result<Strategy> ParseStrategyJson(std::string_view text) {
   return strategy;
 }
 
-std::string DecisionJson(const Decision& decision) {
-  return json::serialize(json::value_from(decision));
-}
+std::string DecisionJson(const Decision& decision) { return TextOf(decision); }
 
 Result<Decision> ReplayDecision(const Strategy& strategy, const DecisionRecord& record) {
   if (strategy.name != record.strategy || strategy.targets.size() != record.states.size()) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <random>
 
 #include "gateway/router/decide.h"
@@ -91,6 +92,25 @@ TEST(DecisionRecordTest, EveryDecisionIsMadeAgainFromItsText) {
     const auto again = ReplayDecision(stored, *parsed);
     ASSERT_TRUE(again) << again.error().message;
   }
+}
+
+TEST(DecisionRecordTest, AnyTextAndAnyFigureComesBack) {
+  const Strategy strategy = ThreeTiers();
+  std::mt19937_64 random(10);
+  DecisionRecord record = RandomRecord(strategy, random);
+  record.facts.model = "a\"b\\c\n\t\x01\x7f/\xc3\xa9\xe0\xb8\x81";
+  record.task_reason = "";
+  record.facts.max_ttft_ms = 1e-7;
+  record.facts.max_cost_usd = 123456e30;
+  record.states[0].memory_free_bytes = std::numeric_limits<uint64_t>::max();
+  record.decision.failure = FailureCode::kRateLimited;
+  const auto parsed = ParseDecisionRecord(DecisionRecordJson(record));
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->facts.model, record.facts.model);
+  EXPECT_EQ(parsed->facts.max_ttft_ms, record.facts.max_ttft_ms);
+  EXPECT_EQ(parsed->facts.max_cost_usd, record.facts.max_cost_usd);
+  EXPECT_EQ(parsed->states[0].memory_free_bytes, record.states[0].memory_free_bytes);
+  EXPECT_EQ(parsed->decision.failure, record.decision.failure);
 }
 
 TEST(DecisionRecordTest, ReplayFindsADecisionThatWasChanged) {
