@@ -21,7 +21,8 @@ constexpr const char* kTexts[] = {"hello there world, 123 \xE4\xBD\xA0\xE5\xA5\x
                                   "<|im_start|>user\n  the end<|im_end|>", "aaaaaaaaaaaa", "\xFF"};
 
 std::vector<std::byte> Image(VocabularyKind kind = VocabularyKind::kO200k) {
-  const auto bytes = Tokenizer::Create(FakeVocabulary(kind)).value()->bytes();
+  const auto tokenizer = Tokenizer::Create(FakeVocabulary(kind)).value();
+  const auto bytes = tokenizer->bytes();
   return {bytes.begin(), bytes.end()};
 }
 
