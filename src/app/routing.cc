@@ -4,14 +4,12 @@
 #include <utility>
 
 #include "app/configuration_upstreams.h"
-#include "os/file.h"
+#include "app/usage_records.h"
 
 namespace tandem::app {
 namespace {
 
 using gateway::dispatch::TargetRun;
-
-constexpr size_t kMaxPricesBytes = size_t{1} << 20;
 
 TargetRun::Continuation ToRunContinuation(Continuation continuation) {
   switch (continuation) {
@@ -70,10 +68,8 @@ Result<ServedModelsOptions> MakeServedModelsOptions(const Configuration& configu
 }
 
 Result<gateway::usage::PriceTable> LoadPrices(const Configuration& configuration) {
-  if (configuration.usage.prices_file.empty()) return gateway::usage::PriceTable::Builtin();
-  const std::filesystem::path path = configuration.directory / configuration.usage.prices_file;
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, os::ReadFile(path, kMaxPricesBytes));
-  return gateway::usage::PriceTable::Parse(text, path.string());
+  const std::string& file = configuration.usage.prices_file;
+  return LoadPrices(file.empty() ? std::filesystem::path() : configuration.directory / file);
 }
 
 gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configuration,

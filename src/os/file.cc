@@ -107,10 +107,6 @@ void MappedFile::WillNeed(size_t offset, size_t length) const {
   Advise(offset, length, MADV_WILLNEED);
 }
 
-void MappedFile::Populate(size_t offset, size_t length) const {
-  Advise(offset, length, MADV_POPULATE_READ);
-}
-
 void MappedFile::Release(size_t offset, size_t length) const {
   Advise(offset, length, MADV_DONTNEED);
 }

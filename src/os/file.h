@@ -57,11 +57,6 @@ class MappedFile {
   // Asks the kernel to start reading [offset, offset + length) in the background.
   void WillNeed(size_t offset, size_t length) const;
 
-  // Maps the pages of [offset, offset + length) now, in one go, reading those that are not in the
-  // page cache: a first touch would otherwise fault for every 16 pages or so.
-  // Thread: any. Cost: waits for the disk where the file is not cached.
-  void Populate(size_t offset, size_t length) const;
-
   // Takes the pages of [offset, offset + length) off this process's account; they stay in the page
   // cache and come back when touched.
   void Release(size_t offset, size_t length) const;

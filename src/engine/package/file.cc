@@ -168,10 +168,6 @@ Status File::Verify(const std::function<void(uint64_t, uint64_t)>& progress,
   return {};
 }
 
-void File::Populate(uint64_t offset, uint64_t length) const {
-  if (mapping_) mapping_->Populate(offset, length);
-}
-
 Result<bool> IsPackage(const std::filesystem::path& path) {
   TANDEM_ASSIGN_OR_RETURN(const os::MappedFile mapped, os::MappedFile::Open(path));
   return AsText(mapped.bytes()).starts_with(kMagic);

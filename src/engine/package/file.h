@@ -101,10 +101,6 @@ class File {
   Status Verify(const std::function<void(uint64_t, uint64_t)>& progress,
                 const std::stop_token& stop) const;
 
-  // Has the kernel map [offset, offset + length) of what is in memory already and read the rest,
-  // so that a step does not fault page by page. Waits for the disk. Thread: any, several at once.
-  void Populate(uint64_t offset, uint64_t length) const;
-
  private:
   File() = default;
 
