@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -10,6 +9,7 @@
 #include <boost/json.hpp>
 
 #include "base/check.h"
+#include "net/internal/part_file.h"
 #include "os/file.h"
 
 namespace tandem::net {
@@ -18,12 +18,13 @@ namespace {
 namespace fs = std::filesystem;
 namespace json = boost::json;
 
-constexpr size_t kReadBufferBytes = 1UL << 20;
 constexpr size_t kMaxSidecarBytes = 64UL * 1024;
 constexpr std::chrono::milliseconds kLockPoll{500};
 // A file that changes this often during one download, or a server that ignores ranges and cuts
 // every reply, will not come to an end.
 constexpr int kMaxRestarts = 4;
+// A limit on the rate holds on average over about so long.
+constexpr std::chrono::milliseconds kPaceMemory{1000};
 
 fs::path WithSuffix(const fs::path& path, const char* suffix) {
   fs::path longer = path;
@@ -85,19 +86,19 @@ std::optional<Sidecar> ReadSidecar(const fs::path& path) {
   return Sidecar{.url = field("url"), .etag = field("etag"), .digest_hex = field("digest")};
 }
 
-Status WriteSidecar(const fs::path& path, const Sidecar& sidecar) {
-  const json::object object = {
-      {"url", sidecar.url}, {"etag", sidecar.etag}, {"digest", sidecar.digest_hex}};
-  return os::WriteFileAtomic(path, json::serialize(object));
+std::string FormatSidecar(const Sidecar& sidecar) {
+  return json::serialize(
+      json::object{{"url", sidecar.url}, {"etag", sidecar.etag}, {"digest", sidecar.digest_hex}});
 }
 
 // The same bytes are promised: by digest where one is known, else by URL and a validator.
 bool Continues(const Sidecar& sidecar, const DownloadRequest& request) {
   if (!request.digest_hex.empty()) return sidecar.digest_hex == request.digest_hex;
-  return sidecar.url == request.url && !sidecar.etag.empty();
+  return !sidecar.etag.empty() && std::ranges::find(request.sources, sidecar.url,
+                                                    &DownloadSource::url) != request.sources.end();
 }
 
-// One download under its lock: the part file, its digest so far, and what the server said.
+// One download under its lock: the part file, what the server said, and which source is asked.
 // It is the sink of each attempt's transfer.
 class Downloading final : public ReplySink {
  public:
@@ -107,21 +108,31 @@ class Downloading final : public ReplySink {
         surroundings_(surroundings),
         progress_(progress),
         stop_(stop),
+        sources_(request.sources.size()),
         total_(request.size_bytes) {}
 
   Result<DownloadOutcome> Run();
 
   Status OnHead(const ReplyHead& head) override;
   Status OnBody(std::string_view bytes) override;
+  std::chrono::nanoseconds held_up() const override { return held_up_; }
 
  private:
-  enum class Verdict { kGood, kTryAgainFromTheStart };
+  enum class Verdict { kGood, kTryAgain };
+
+  struct SourceState {
+    int failures = 0;  // since the last progress
+    int bad_chunks = 0;
+    bool given_up = false;
+    std::optional<std::chrono::milliseconds> retry_after;
+  };
 
   Status OpenPart();
-  Status DigestPart();
   Status RunAttempts();
   Status RunAttempt();
   Status CheckEnd();
+  Status ToNextSource(const Error& error, bool progressed);
+  std::optional<size_t> PickSource() const;
   Result<Verdict> VerifyDigest();
   Status Publish();
   Status Restart();
@@ -132,75 +143,78 @@ class Downloading final : public ReplySink {
   Status CheckTotal(uint64_t offered, const ReplyHead& head) const;
   Status CheckDisk() const;
   Status Remember(const ReplyHead& head);
+  Status Take(std::string_view bytes);
+  Status BlameForChunk(internal::PartFile::Verdict verdict);
+  void Pace(uint64_t bytes);
   void Report(DownloadProgress::Stage stage, std::chrono::milliseconds pause = {},
               std::string_view problem = {}) const;
+  std::function<void()> CheckingReport() const {
+    return [this] { Report(DownloadProgress::Stage::kCheckingPart); };
+  }
 
-  bool complete() const { return total_ && have_ == *total_; }
+  const DownloadSource& source() const { return request_.sources[source_]; }
+  bool complete() const { return part_->complete(total_); }
+  bool sidecar_is_of_source() const { return sidecar_.url == source().url; }
 
   const DownloadRequest& request_;
   const Surroundings& surroundings_;
   const DownloadProgressFn& progress_;
   const std::stop_token& stop_;
 
-  std::optional<os::OutputFile> file_;
-  std::unique_ptr<ContentDigest> digest_;
+  std::optional<internal::PartFile> part_;
   Sidecar sidecar_;
-  uint64_t have_ = 0;      // bytes in the part, all of them in digest_
-  uint64_t received_ = 0;  // from the network, in this call
+  std::vector<SourceState> sources_;  // of request_.sources
+  size_t source_ = 0;                 // the one that is asked
+  uint64_t received_ = 0;             // from the network, in this call
   std::optional<uint64_t> total_;
   bool ended_ = false;    // the server has sent, or said that we have, the last byte
   bool patched_ = false;  // the part was not written in one piece by one reply
   int restarts_ = 0;
+
+  // Of the attempt that runs.
+  bool asked_for_range_ = false;
+  std::optional<uint64_t> asked_end_;  // where the bytes end that it is to bring
+  uint64_t stream_offset_ = 0;         // where in the file the reply's next byte belongs
+  bool enough_ = false;                // the rest of the reply is of no use
   std::optional<std::chrono::milliseconds> retry_after_;
+
+  // For max_bytes_per_second.
+  SteadyTime pace_start_{};
+  uint64_t paced_bytes_ = 0;
+  std::chrono::nanoseconds held_up_{0};
 };
 
 void Downloading::Report(DownloadProgress::Stage stage, std::chrono::milliseconds pause,
                          std::string_view problem) const {
   if (!progress_) return;
   progress_({.stage = stage,
-             .done_bytes = have_,
+             .done_bytes = part_ ? part_->done_bytes() : 0,
              .total_bytes = total_,
              .pause = pause,
              .problem = problem});
 }
 
+// Nothing is known about the bytes that an earlier process left: after a power loss even their
+// length may be a promise of the file system only. So all of them are read.
 Status Downloading::OpenPart() {
   const std::optional<Sidecar> sidecar = ReadSidecar(SidecarPath(request_.part));
-  TANDEM_ASSIGN_OR_RETURN(os::OutputFile file,
-                          os::OutputFile::Open(request_.part, os::OutputFile::Mode::kKeep));
-  file_ = std::move(file);
-  if (request_.make_digest) digest_ = request_.make_digest();
+  TANDEM_ASSIGN_OR_RETURN(auto part, internal::PartFile::Open(request_, *surroundings_.files));
+  part_.emplace(std::move(part));
+  if (request_.chunks != nullptr) return part_->Check(CheckingReport(), stop_);
+  std::error_code error;
+  const uintmax_t size = fs::file_size(request_.part, error);
   const bool usable =
-      sidecar && Continues(*sidecar, request_) && (!total_ || file_->position() <= *total_);
-  if (!usable) return file_->Truncate(0);
+      !error && sidecar && Continues(*sidecar, request_) && (!total_ || size <= *total_);
+  if (!usable) return part_->Forget();
   sidecar_ = *sidecar;
-  patched_ = file_->position() > 0;
-  return DigestPart();
-}
-
-// Reads what an earlier process left. Nothing else is known about these bytes: after a power loss
-// even their length may be a promise of the file system only.
-Status Downloading::DigestPart() {
-  std::ifstream in(request_.part, std::ios::binary);
-  std::vector<char> buffer(kReadBufferBytes);
-  while (have_ < file_->position()) {
-    if (stop_.stop_requested()) return Err(ErrorCode::kCancelled, "cancelled");
-    Report(DownloadProgress::Stage::kCheckingPart);
-    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    const auto count = static_cast<size_t>(in.gcount());
-    if (count == 0) {
-      return Err(ErrorCode::kIo, "reading '{}' failed at byte {}", request_.part.string(), have_);
-    }
-    if (digest_) digest_->Update({buffer.data(), count});
-    have_ += count;
-  }
-  return {};
+  patched_ = size > 0;
+  return part_->Check(CheckingReport(), stop_);
 }
 
 Status Downloading::CheckDisk() const {
   if (!total_) return {};
-  const uint64_t missing = *total_ - have_;
-  TANDEM_ASSIGN_OR_RETURN(const uint64_t free_bytes, os::FreeDiskBytes(request_.part));
+  const uint64_t missing = *total_ - std::min(*total_, part_->done_bytes());
+  TANDEM_ASSIGN_OR_RETURN(const uint64_t free_bytes, surroundings_.files->FreeBytes(request_.part));
   if (missing <= free_bytes) return {};
   return Err(ErrorCode::kResourceExhausted,
              "'{}' needs {} more bytes of disk and {} are free; make room (tandem rm MODEL) or "
@@ -209,13 +223,11 @@ Status Downloading::CheckDisk() const {
 }
 
 Status Downloading::ForgetPart() {
-  have_ = 0;
   ended_ = false;
   patched_ = false;
   sidecar_ = {};
   total_ = request_.size_bytes;
-  if (request_.make_digest) digest_ = request_.make_digest();
-  return file_->Truncate(0);
+  return part_->Forget();
 }
 
 // The bytes so far belong to something else: begin again with the next attempt.
@@ -223,16 +235,17 @@ Status Downloading::Restart() {
   if (++restarts_ > kMaxRestarts) {
     return Err(ErrorCode::kCorrupt,
                "{} keeps changing, or starting over instead of going on, while it is downloaded",
-               UrlForMessages(request_.url));
+               UrlForMessages(source().url));
   }
   return ForgetPart();
 }
 
 Status Downloading::Remember(const ReplyHead& head) {
-  sidecar_ = {.url = request_.url,
+  if (part_->chunked()) return {};
+  sidecar_ = {.url = source().url,
               .etag = std::string(head.headers.Find("etag").value_or("")),
               .digest_hex = request_.digest_hex};
-  return WriteSidecar(SidecarPath(request_.part), sidecar_);
+  return surroundings_.files->ReplaceFile(SidecarPath(request_.part), FormatSidecar(sidecar_));
 }
 
 Status Downloading::CheckTotal(uint64_t offered, const ReplyHead& head) const {
@@ -243,7 +256,8 @@ Status Downloading::CheckTotal(uint64_t offered, const ReplyHead& head) const {
 
 // 200: the whole file from its first byte, whatever range we asked for.
 Status Downloading::AcceptWhole(const ReplyHead& head) {
-  if (have_ > 0) TANDEM_RETURN_IF_ERROR(Restart());
+  // With chunks, what is here already is skipped as it goes by.
+  if (part_->next() > 0 && !part_->chunked()) TANDEM_RETURN_IF_ERROR(Restart());
   if (const auto length = head.headers.Find("content-length")) {
     if (const std::optional<uint64_t> total = ParseNumber(*length)) {
       TANDEM_RETURN_IF_ERROR(CheckTotal(*total, head));
@@ -251,6 +265,8 @@ Status Downloading::AcceptWhole(const ReplyHead& head) {
     }
   }
   TANDEM_RETURN_IF_ERROR(CheckDisk());
+  stream_offset_ = 0;
+  asked_end_ = total_;
   return Remember(head);
 }
 
@@ -259,11 +275,14 @@ Status Downloading::AcceptRange(const ReplyHead& head) {
   const auto text = head.headers.Find("content-range");
   const std::optional<ContentRange> range = text ? ParseContentRange(*text) : std::nullopt;
   const auto etag = head.headers.Find("etag");
-  const bool changed = etag && !sidecar_.etag.empty() && *etag != sidecar_.etag;
-  if (!range || range->first != have_ || range->total.value_or(have_) < have_ || changed) {
+  // Chunks say for themselves whether they are of the same file.
+  const bool changed = !part_->chunked() && sidecar_is_of_source() && etag &&
+                       !sidecar_.etag.empty() && *etag != sidecar_.etag;
+  const uint64_t next = part_->next();
+  if (!range || range->first != next || range->total.value_or(next) < next || changed) {
     const std::string_view why = changed ? "changed since the download began"
                                          : "answered with another range than was asked for";
-    TANDEM_RETURN_IF_ERROR(Restart());
+    if (!part_->chunked()) TANDEM_RETURN_IF_ERROR(Restart());
     return Err(ErrorCode::kUnavailable, "{} {}", UrlForMessages(head.url), why);
   }
   if (range->total) {
@@ -271,6 +290,8 @@ Status Downloading::AcceptRange(const ReplyHead& head) {
     total_ = range->total;
   }
   patched_ = true;
+  stream_offset_ = next;
+  if (!part_->chunked()) asked_end_ = total_;
   return {};
 }
 
@@ -278,15 +299,19 @@ Status Downloading::AcceptRange(const ReplyHead& head) {
 Status Downloading::AcceptRangeBeyondEnd(const ReplyHead& head) {
   const auto text = head.headers.Find("content-range");
   const std::optional<ContentRange> range = text ? ParseContentRange(*text) : std::nullopt;
-  if (range && range->total == have_ && (!request_.size_bytes || have_ == *request_.size_bytes)) {
-    total_ = have_;
-    ended_ = true;
-    return Err(ErrorCode::kUnavailable, "{} has no bytes beyond the last one that is here",
-               UrlForMessages(head.url));
+  const uint64_t next = part_->next();
+  if (part_->chunked()) {
+    if (range && range->total) TANDEM_RETURN_IF_ERROR(CheckTotal(*range->total, head));
+  } else {
+    if (range && range->total == next && (!request_.size_bytes || next == *request_.size_bytes)) {
+      ended_ = true;
+      total_ = next;
+      return Err(ErrorCode::kUnavailable, "{} is complete already", UrlForMessages(head.url));
+    }
+    TANDEM_RETURN_IF_ERROR(Restart());
   }
-  TANDEM_RETURN_IF_ERROR(Restart());
   return Err(ErrorCode::kUnavailable, "{} refused to go on from byte {}", UrlForMessages(head.url),
-             have_);
+             next);
 }
 
 Status Downloading::OnHead(const ReplyHead& head) {
@@ -297,10 +322,10 @@ Status Downloading::OnHead(const ReplyHead& head) {
     case 200:
       return AcceptWhole(head);
     case 206:
-      if (have_ > 0) return AcceptRange(head);
+      if (asked_for_range_) return AcceptRange(head);
       break;  // a range that nobody asked for
     case 416:
-      if (have_ > 0) return AcceptRangeBeyondEnd(head);
+      if (asked_for_range_) return AcceptRangeBeyondEnd(head);
       break;
     case 401:
     case 403:
@@ -318,34 +343,105 @@ Status Downloading::OnHead(const ReplyHead& head) {
   return StatusError(head);
 }
 
-Status Downloading::OnBody(std::string_view bytes) {
-  if (total_ && bytes.size() > *total_ - have_) {
-    return Err(ErrorCode::kCorrupt, "{} sent more than the {} bytes that were promised",
-               UrlForMessages(request_.url), *total_);
+Status Downloading::BlameForChunk(internal::PartFile::Verdict verdict) {
+  if (verdict == internal::PartFile::Verdict::kFine) return {};
+  const uint64_t first = part_->next();
+  const std::string problem =
+      fmt::format("the chunk from byte {} that came from {} is not what was promised", first,
+                  UrlForMessages(source().url));
+  if (verdict == internal::PartFile::Verdict::kBadChunk &&
+      ++sources_[source_].bad_chunks >= kMaxBadChunks) {
+    return Err(ErrorCode::kCorrupt, "{}, nor were {} before it", problem, kMaxBadChunks - 1);
   }
-  TANDEM_RETURN_IF_ERROR(file_->Append(bytes));
-  if (digest_) digest_->Update(bytes);
-  have_ += bytes.size();
-  received_ += bytes.size();
-  Report(DownloadProgress::Stage::kTransferring);
+  return Err(ErrorCode::kUnavailable, "{}", problem);
+}
+
+// Bytes that belong at stream_offset_: what is missing goes into the part.
+Status Downloading::Take(std::string_view bytes) {
+  while (!bytes.empty()) {
+    const uint64_t next = part_->next();
+    if (part_->chunked() && (complete() || next < stream_offset_)) {
+      // What is still missing stands before these bytes; or nothing is.
+      enough_ = true;
+      return Err(ErrorCode::kUnavailable, "the rest of {} is here already",
+                 UrlForMessages(source().url));
+    }
+    const uint64_t skipped = std::min<uint64_t>(bytes.size(), next - stream_offset_);
+    bytes.remove_prefix(skipped);
+    stream_offset_ += skipped;
+    const uint64_t taken = std::min<uint64_t>(bytes.size(), part_->BytesToChunkEnd());
+    if (taken == 0) continue;
+    TANDEM_ASSIGN_OR_RETURN(const auto verdict, part_->Append(bytes.substr(0, taken)));
+    bytes.remove_prefix(taken);
+    stream_offset_ += taken;
+    TANDEM_RETURN_IF_ERROR(BlameForChunk(verdict));
+  }
   return {};
+}
+
+Status Downloading::OnBody(std::string_view bytes) {
+  const uint64_t room = total_ ? *total_ - std::min(*total_, stream_offset_) : UINT64_MAX;
+  received_ += bytes.size();
+  // Chunks that are right are welcome, whatever comes behind them.
+  if (bytes.size() > room && part_->chunked()) TANDEM_RETURN_IF_ERROR(Take(bytes.substr(0, room)));
+  if (bytes.size() > room) {
+    enough_ = part_->chunked() && complete();
+    return Err(ErrorCode::kCorrupt, "{} sent more than the {} bytes that were promised",
+               UrlForMessages(source().url), *total_);
+  }
+  TANDEM_RETURN_IF_ERROR(Take(bytes));
+  Report(DownloadProgress::Stage::kTransferring);
+  Pace(bytes.size());
+  return {};
+}
+
+// Waits until so many bytes were due.
+void Downloading::Pace(uint64_t bytes) {
+  if (request_.max_bytes_per_second == 0) return;
+  const SteadyTime now = surroundings_.clock->Now();
+  const std::chrono::duration<double> due(static_cast<double>(paced_bytes_) /
+                                          static_cast<double>(request_.max_bytes_per_second));
+  if (paced_bytes_ == 0 || now - pace_start_ > due + kPaceMemory) {
+    pace_start_ = now;  // what a pause saved is not caught up with
+    paced_bytes_ = 0;
+  }
+  paced_bytes_ += bytes;
+  const auto until =
+      pace_start_ +
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(
+          static_cast<double>(paced_bytes_) / static_cast<double>(request_.max_bytes_per_second)));
+  const auto pause = std::chrono::ceil<std::chrono::milliseconds>(until - now);
+  if (pause <= std::chrono::milliseconds(0)) return;
+  surroundings_.sleeper->SleepFor(pause, stop_);
+  held_up_ += surroundings_.clock->Now() - now;
 }
 
 Status Downloading::RunAttempt() {
   retry_after_.reset();
+  enough_ = false;
+  held_up_ = {};
+  part_->Break();
   TransferRequest transfer = request_.transfer;
-  transfer.url = request_.url;
+  transfer.url = source().url;
   transfer.method = TransferRequest::Method::kGet;
   transfer.redirects = TransferRequest::Redirects::kAll;
-  transfer.bearer_token = request_.bearer_token;
-  if (have_ > 0) {
-    transfer.headers.Set("Range", fmt::format("bytes={}-", have_));
+  transfer.bearer_token = source().bearer_token;
+  transfer.max_bytes_at_once = request_.max_bytes_per_second;
+  const uint64_t next = part_->next();
+  asked_end_ = part_->chunked() ? part_->gap_end() : total_;
+  const bool to_the_end = asked_end_ == total_;
+  asked_for_range_ = next > 0 || !to_the_end;
+  if (asked_for_range_) {
+    transfer.headers.Set("Range", to_the_end ? fmt::format("bytes={}-", next)
+                                             : fmt::format("bytes={}-{}", next, *asked_end_ - 1));
     // Only a strong validator may stand in If-Range (RFC 9110, 13.1.5).
-    if (sidecar_.etag.starts_with('"')) transfer.headers.Set("If-Range", sidecar_.etag);
+    if (!part_->chunked() && sidecar_is_of_source() && sidecar_.etag.starts_with('"')) {
+      transfer.headers.Set("If-Range", sidecar_.etag);
+    }
   }
   const Result<ReplyHead> head = RunTransfer(transfer, *surroundings_.clock, stop_, *this);
   if (!head) {
-    if (ended_) return {};
+    if (ended_ || enough_) return {};
     return std::unexpected(head.error());
   }
   return CheckEnd();
@@ -353,71 +449,114 @@ Status Downloading::RunAttempt() {
 
 // The reply ended in good order; whether it was all of the file is another question.
 Status Downloading::CheckEnd() {
-  if (total_ && have_ < *total_) {
+  if (asked_end_ && stream_offset_ < *asked_end_) {
     return Err(ErrorCode::kUnavailable, "{} ended after {} of {} bytes",
-               UrlForMessages(request_.url), have_, *total_);
+               UrlForMessages(source().url), stream_offset_, *asked_end_);
   }
+  if (part_->chunked()) return {};
   ended_ = true;
-  total_ = have_;
+  total_ = part_->next();
+  return {};
+}
+
+// The source with the fewest failures, the ones behind the present one first.
+std::optional<size_t> Downloading::PickSource() const {
+  std::optional<size_t> best;
+  for (size_t i = 1; i <= sources_.size(); ++i) {
+    const size_t candidate = (source_ + i) % sources_.size();
+    if (sources_[candidate].given_up) continue;
+    if (!best || sources_[candidate].failures < sources_[*best].failures) best = candidate;
+  }
+  return best;
+}
+
+// The present source has failed. Errors: `error`, with what it means, where no source is left.
+Status Downloading::ToNextSource(const Error& error, bool progressed) {
+  SourceState& state = sources_[source_];
+  std::unexpected<Error> last(error);
+  if (error.code != ErrorCode::kUnavailable && error.code != ErrorCode::kDeadlineExceeded) {
+    state.given_up = true;
+  } else {
+    state.failures = progressed ? 1 : state.failures + 1;
+    state.retry_after = retry_after_;
+    if (state.failures >= request_.retry.max_attempts) {
+      state.given_up = true;
+      last = Wrap(error, fmt::format("gave up after {} attempts; the same command goes on from "
+                                     "here later",
+                                     state.failures));
+    } else if (retry_after_ && *retry_after_ > request_.retry.max_retry_after) {
+      state.given_up = true;
+      last = Wrap(error, fmt::format("the server asks to come back in {} seconds",
+                                     retry_after_->count() / 1000));
+    }
+  }
+  const std::optional<size_t> next = PickSource();
+  if (!next) return last;
+  source_ = *next;
+  const SourceState& chosen = sources_[source_];
+  if (chosen.failures == 0) return {};
+  const auto pause =
+      RetryDelay(request_.retry, chosen.failures, chosen.retry_after, surroundings_.uniform());
+  Report(DownloadProgress::Stage::kRetrying, pause, error.message);
+  surroundings_.sleeper->SleepFor(pause, stop_);
   return {};
 }
 
 Status Downloading::RunAttempts() {
-  int failures = 0;
   while (!ended_ && !complete()) {
     if (stop_.stop_requested()) return Err(ErrorCode::kCancelled, "cancelled");
     const uint64_t received_before = received_;
+    const uint64_t done_before = part_->done_bytes();
     const Status attempt = RunAttempt();
-    if (attempt) return {};
-    const Error& error = attempt.error();
-    const bool passing =
-        error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kDeadlineExceeded;
-    if (!passing) return attempt;
-    failures = received_ > received_before ? 1 : failures + 1;
-    if (failures >= request_.retry.max_attempts) {
-      return Wrap(error, fmt::format("gave up after {} attempts; the same command goes on from "
-                                     "here later",
-                                     failures));
+    if (attempt) continue;
+    switch (attempt.error().code) {
+      case ErrorCode::kCancelled:
+      case ErrorCode::kIo:
+      case ErrorCode::kResourceExhausted:
+      case ErrorCode::kInternal:
+        return attempt;  // another source would not help
+      default:
+        break;
     }
-    if (retry_after_ && *retry_after_ > request_.retry.max_retry_after) {
-      return Wrap(error, fmt::format("the server asks to come back in {} seconds",
-                                     retry_after_->count() / 1000));
-    }
-    const auto pause = RetryDelay(request_.retry, failures, retry_after_, surroundings_.uniform());
-    Report(DownloadProgress::Stage::kRetrying, pause, error.message);
-    surroundings_.sleeper->SleepFor(pause, stop_);
+    const bool progressed =
+        part_->chunked() ? part_->done_bytes() > done_before : received_ > received_before;
+    TANDEM_RETURN_IF_ERROR(ToNextSource(attempt.error(), progressed));
   }
   return {};
 }
 
 Result<Downloading::Verdict> Downloading::VerifyDigest() {
-  if (!digest_) return Verdict::kGood;
-  const std::string actual = digest_->FinishHex();
+  TANDEM_ASSIGN_OR_RETURN(const std::string actual, part_->FinishDigest(CheckingReport(), stop_));
   sidecar_.digest_hex = actual;
   if (request_.digest_hex.empty() || actual == request_.digest_hex) return Verdict::kGood;
+  if (part_->chunked()) {
+    return Err(ErrorCode::kCorrupt,
+               "the list of chunks does not belong to the file: each chunk is as it says, and the "
+               "whole has the digest {} instead of {}; nothing was installed",
+               actual, request_.digest_hex);
+  }
   // Bytes that came in several pieces, or lay on a disk that lost power, deserve one clean try.
   if (patched_ && restarts_ == 0) {
     TANDEM_RETURN_IF_ERROR(Restart());
-    return Verdict::kTryAgainFromTheStart;
+    return Verdict::kTryAgain;
   }
-  return Err(ErrorCode::kCorrupt,
-             "{} is damaged or not what was promised: its digest is {} instead of {}; nothing was "
-             "installed",
-             UrlForMessages(request_.url), actual, request_.digest_hex);
+  const Error error{
+      ErrorCode::kCorrupt,
+      fmt::format("{} is damaged or not what was promised: its digest is {} instead of {}; nothing "
+                  "was installed",
+                  UrlForMessages(source().url), actual, request_.digest_hex)};
+  TANDEM_RETURN_IF_ERROR(ToNextSource(error, false));
+  TANDEM_RETURN_IF_ERROR(ForgetPart());
+  return Verdict::kTryAgain;
 }
 
 Status Downloading::Publish() {
   Report(DownloadProgress::Stage::kFinishing);
-  TANDEM_RETURN_IF_ERROR(file_->Sync());
-  TANDEM_RETURN_IF_ERROR(file_->Close());
-  std::error_code error;
-  fs::rename(request_.part, request_.destination, error);
-  if (error) {
-    return ErrnoError(error.value(), fmt::format("renaming '{}' to '{}'", request_.part.string(),
-                                                 request_.destination.string()));
-  }
-  TANDEM_RETURN_IF_ERROR(os::SyncDirectory(request_.destination.parent_path()));
-  fs::remove(SidecarPath(request_.part), error);  // a leftover is harmless: its part is gone
+  os::FileSystem& files = *surroundings_.files;
+  TANDEM_RETURN_IF_ERROR(part_->SyncAndClose());
+  TANDEM_RETURN_IF_ERROR(files.Rename(request_.part, request_.destination));
+  TANDEM_RETURN_IF_ERROR(files.SyncDirectory(request_.destination.parent_path()));
+  (void)files.Remove(SidecarPath(request_.part));  // a leftover is harmless: its part is gone
   return {};
 }
 
@@ -430,7 +569,7 @@ Result<DownloadOutcome> Downloading::Run() {
     if (verdict == Verdict::kGood) break;
   }
   TANDEM_RETURN_IF_ERROR(Publish());
-  return DownloadOutcome{.size_bytes = have_,
+  return DownloadOutcome{.size_bytes = part_->done_bytes(),
                          .digest_hex = sidecar_.digest_hex,
                          .received_bytes = received_,
                          .already_there = false};
@@ -465,7 +604,13 @@ uint64_t RemovePartFiles(const fs::path& part) {
 
 Result<DownloadOutcome> Download(const DownloadRequest& request, const Surroundings& surroundings,
                                  const DownloadProgressFn& progress, const std::stop_token& stop) {
+  TANDEM_CHECK(!request.sources.empty());
   TANDEM_CHECK(request.digest_hex.empty() || request.make_digest);
+  if (request.chunks != nullptr) {
+    TANDEM_CHECK(request.size_bytes && request.make_digest && request.chunks->chunk_bytes > 0);
+    TANDEM_CHECK(request.chunks->digests_hex.size() ==
+                 ChunkCount(*request.size_bytes, request.chunks->chunk_bytes));
+  }
   TANDEM_RETURN_IF_ERROR(os::MakeDirectories(request.destination.parent_path()));
   TANDEM_RETURN_IF_ERROR(os::MakeDirectories(request.part.parent_path()));
   TANDEM_ASSIGN_OR_RETURN(const os::FileLock lock, LockPart(request, surroundings, progress, stop));
@@ -480,8 +625,14 @@ Result<DownloadOutcome> Download(const DownloadRequest& request, const Surroundi
   }
   Downloading downloading(request, surroundings, progress, stop);
   Result<DownloadOutcome> outcome = downloading.Run();
-  if (!outcome && outcome.error().code == ErrorCode::kCorrupt) RemovePartFiles(request.part);
+  // Chunks that are right stay so, whatever the others are.
+  const bool useless = !outcome && outcome.error().code == ErrorCode::kCorrupt;
+  if (useless && request.chunks == nullptr) RemovePartFiles(request.part);
   return outcome;
+}
+
+uint64_t ChunkCount(uint64_t size_bytes, uint64_t chunk_bytes) {
+  return size_bytes / chunk_bytes + (size_bytes % chunk_bytes != 0 ? 1 : 0);
 }
 
 bool PartIsBusy(const fs::path& part) {

@@ -1,10 +1,12 @@
 // Downloads one file whole and verified, however often the connection, the server or this process
 // breaks off: resumes by range, checks size and digest, and shows the file under its final name
-// only when every byte is right.
+// only when every byte is right. With a list of chunk digests each chunk is checked as it comes and
+// only those that are bad or missing are asked for; several sources stand in for each other.
 //
 // On disk, while a download is under way:
-//   PART          the bytes so far; its length is the progress
-//   PART.json     what they belong to: URL, ETag, size, digest (docs/model-store.md)
+//   PART          the bytes so far
+//   PART.json     what they belong to: URL, ETag, digest (docs/model-store.md); not with chunks,
+//                 which say for themselves whether they are right
 //   PART.lock     held by the process that writes; two never write one download
 // A process that is killed leaves PART and PART.json, and the next call goes on from there. The
 // lock file itself stays (an empty file; removing it would let two processes hold "the" lock).
@@ -20,6 +22,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "net/retry.h"
@@ -35,16 +38,30 @@ class ContentDigest {
   virtual std::string FinishHex() = 0;  // lower case
 };
 
-struct DownloadRequest {
+struct DownloadSource {
   std::string url;                // each attempt starts here, so that a signed redirect may expire
   std::string bearer_token = {};  // as in TransferRequest; empty: none
+};
+
+// The digests of a file's consecutive chunks, of which only the last may be shorter.
+struct ChunkDigests {
+  uint64_t chunk_bytes = 0;              // above 0
+  std::vector<std::string> digests_hex;  // lower case; as many as the size asks for
+};
+
+struct DownloadRequest {
+  // All of them have the file; in order of preference, at least one.
+  std::vector<DownloadSource> sources;
   std::filesystem::path destination;
   std::filesystem::path part;               // on destination's file system
   std::optional<uint64_t> size_bytes = {};  // what the file must have, where known
   std::string digest_hex = {};              // what the file must have, lower case; empty: unknown
   std::function<std::unique_ptr<ContentDigest>()> make_digest = {};
+  // Null: not known. Needs size_bytes and make_digest, and outlives the call.
+  const ChunkDigests* chunks = nullptr;
+  uint64_t max_bytes_per_second = 0;  // 0: no limit
   TransferRequest transfer = {};  // time limits; URL, method, headers and token are filled in here
-  RetryPolicy retry = {};
+  RetryPolicy retry = {};         // for each source
 };
 
 struct DownloadProgress {
@@ -71,17 +88,27 @@ struct DownloadOutcome {
   bool already_there = false;   // `destination` existed with the right size: nothing was done
 };
 
-// Downloads request.url to request.destination.
-// Errors: kCorrupt when the bytes are not those that were promised (PART is then removed; a part
-//   left by an earlier process that turns out bad is first tried again from the start);
-//   kResourceExhausted when the disk is too small (checked before the first byte) or full;
-//   kUnauthenticated (401), kPermissionDenied (403), kNotFound (404, 410); kUnavailable or
-//   kDeadlineExceeded when the attempts are used up; kCancelled; kIo; as RunTransfer. After an
-//   error other than kCorrupt the part stays, and the same call resumes.
+// Downloads what request.sources have to request.destination. A source that fails, is slow or cuts
+// off is left for the next one, and asked again after a pause; one that refuses, or sends other
+// bytes than were promised kMaxBadChunks times, is not asked again.
+// Errors (of the source that was given up last): kCorrupt when the bytes are not those that were
+//   promised (PART is then removed, unless chunks of it are known to be right; a part left by an
+//   earlier process that turns out bad is first tried again from the start); kResourceExhausted
+//   when the disk is too small (checked before the first byte) or full; kUnauthenticated (401),
+//   kPermissionDenied (403), kNotFound (404, 410); kUnavailable or kDeadlineExceeded when the
+//   attempts are used up; kCancelled; kIo; as RunTransfer. After an error other than kCorrupt the
+//   part stays, and the same call resumes.
 // Thread: any; blocks the caller. `surroundings` gives clock, sleep and jitter.
-// Cost: one pass over the network bytes, digest and write in line; resuming reads the part once.
+// Cost: one pass over the network bytes, digest (two with chunks) and write in line; resuming reads
+// the part once, and chunks that came out of order are read again at the end.
 Result<DownloadOutcome> Download(const DownloadRequest& request, const Surroundings& surroundings,
                                  const DownloadProgressFn& progress, const std::stop_token& stop);
+
+// A corrupt chunk may have been a bad moment of the network; so many of one source are not.
+inline constexpr int kMaxBadChunks = 3;
+
+// How many chunks a file of `size_bytes` has.
+uint64_t ChunkCount(uint64_t size_bytes, uint64_t chunk_bytes);
 
 // Some process, or another call in this one, is writing this download.
 bool PartIsBusy(const std::filesystem::path& part);

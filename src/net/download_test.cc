@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "crypto/digest.h"
+#include "net/testing/download_content.h"
 #include "net/testing/fake_origin.h"
 #include "net/testing/fake_surroundings.h"
 #include "os/file.h"
@@ -27,26 +28,6 @@ using std::chrono::seconds;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
-
-class Sha256Digest final : public ContentDigest {
- public:
-  void Update(std::string_view bytes) override { sha256_.Update(bytes); }
-  std::string FinishHex() override { return crypto::Hex(sha256_.Finish()); }
-
- private:
-  crypto::Sha256 sha256_;
-};
-
-// Bytes in which every position looks different.
-std::string Content(size_t size) {
-  std::string content(size, '\0');
-  uint32_t state = 1;
-  for (char& c : content) {
-    state = state * 1664525 + 1013904223;
-    c = static_cast<char>(state >> 24);
-  }
-  return content;
-}
 
 std::string Read(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -66,7 +47,7 @@ class DownloadTest : public ::testing::Test {
   }
 
   DownloadRequest Request(const std::string& url) const {
-    return {.url = url,
+    return {.sources = {{.url = url}},
             .destination = dir_ / "model.gguf",
             .part = dir_ / "model.gguf.part",
             .size_bytes = content_.size(),
@@ -452,7 +433,7 @@ TEST_F(DownloadTest, ASignedLinkThatExpiresIsAskedForAgainAndNeverSeesTheToken) 
     return FakeOrigin::Redirect(cdn.url(fmt::format("/blob?link={}", links == 2 ? 1 : links)));
   });
   DownloadRequest request = Request(hub.url("/model"));
-  request.bearer_token = "hf_abc";
+  request.sources[0].bearer_token = "hf_abc";
   const auto outcome = Run(request);
   ASSERT_TRUE(outcome) << outcome.error().message;
   EXPECT_THAT(hub.requests(), SizeIs(3));

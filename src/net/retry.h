@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "os/file_system.h"
 
 namespace tandem::net {
 
@@ -26,11 +27,12 @@ class RealSleeper final : public Sleeper {
   void SleepFor(std::chrono::milliseconds duration, const std::stop_token& stop) override;
 };
 
-// Time and chance, as network code takes them. Clock and sleeper outlive whoever holds this.
+// Time, chance and the disk, as network code takes them. They outlive whoever holds this.
 struct Surroundings {
   const Clock* clock = nullptr;
   Sleeper* sleeper = nullptr;
   std::function<double()> uniform;  // in [0, 1)
+  os::FileSystem* files = &os::FileSystem::Real();
 };
 
 // The machine's clock, a real sleeper and a generator seeded from the operating system. The clock

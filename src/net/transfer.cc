@@ -15,6 +15,7 @@ namespace {
 
 // Larger than libcurl's default of 16 KiB: fewer wake-ups, writes and digest calls per gigabyte.
 constexpr long kReceiveBufferBytes = 256L * 1024;
+constexpr long kMinReceiveBufferBytes = 1024;  // libcurl's own
 // How often the loop looks at the clock when nothing arrives.
 constexpr int kPollMs = 200;
 // A reply with more header bytes than this is not one that we want to read.
@@ -209,8 +210,9 @@ class StallWatch {
   StallWatch(const TransferRequest& request, const Clock& clock)
       : request_(request), clock_(clock), window_start_(clock.Now()) {}
 
-  bool Stalled(uint64_t received_bytes) {
-    const SteadyTime now = clock_.Now();
+  // `held_up`: by the sink, which is not the server's fault.
+  bool Stalled(uint64_t received_bytes, std::chrono::nanoseconds held_up) {
+    const SteadyTime now = clock_.Now() - held_up;
     if (now - window_start_ < request_.stall_window) return false;
     if (received_bytes - window_received_ < request_.stall_bytes) return true;
     window_start_ = now;
@@ -250,7 +252,12 @@ void Configure(CURL* easy, const TransferRequest& request, HopState& hop, char* 
   curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_USERAGENT, "tandem");
-  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kReceiveBufferBytes);
+  const long buffer_bytes =
+      request.max_bytes_at_once == 0
+          ? kReceiveBufferBytes
+          : static_cast<long>(std::clamp<uint64_t>(request.max_bytes_at_once,
+                                                   kMinReceiveBufferBytes, kReceiveBufferBytes));
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, buffer_bytes);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(request.connect_timeout.count()));
   curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_text);
@@ -278,7 +285,7 @@ Result<CURLcode> Drive(CURLM* multi, CURL* easy, const TransferRequest& request,
     }
     if (running == 0) break;
     if (stop.stop_requested()) return Err(ErrorCode::kCancelled, "cancelled");
-    if (watch.Stalled(hop.received_bytes)) {
+    if (watch.Stalled(hop.received_bytes, hop.sink->held_up())) {
       return Err(ErrorCode::kDeadlineExceeded, "{} sent fewer than {} bytes in {} seconds",
                  UrlForMessages(hop.head.url), request.stall_bytes,
                  request.stall_window.count() / 1000);

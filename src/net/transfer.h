@@ -38,6 +38,9 @@ struct TransferRequest {
   // measured on the caller's clock.
   std::chrono::milliseconds stall_window{30'000};
   uint64_t stall_bytes = 4096;
+  // The sink gets no more than about so many bytes at a time; 0: as many as come. For a sink that
+  // keeps to a rate.
+  uint64_t max_bytes_at_once = 0;
 };
 
 struct ReplyHead {
@@ -53,6 +56,9 @@ class ReplySink {
   virtual ~ReplySink() = default;
   virtual Status OnHead(const ReplyHead& head) = 0;
   virtual Status OnBody(std::string_view bytes) = 0;
+  // For how long this sink has kept the transfer waiting so far, on the caller's clock, to keep to
+  // a limit: that is no stall of the server.
+  virtual std::chrono::nanoseconds held_up() const { return {}; }
 };
 
 // Runs one exchange and returns its head once the body has ended; any HTTP status is a reply, not

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <mutex>
 #include <optional>
@@ -94,6 +95,10 @@ class FakeOrigin {
     const auto if_range = request.headers.Find("if-range");
     if (!range || !range->starts_with("bytes=") || (if_range && *if_range != etag)) return reply;
     const size_t first = std::stoull(std::string(range->substr(6)));
+    const std::string_view end = range->substr(range->find('-') + 1);
+    const size_t last = end.empty()
+                            ? content.size() - 1
+                            : std::min<size_t>(std::stoull(std::string(end)), content.size() - 1);
     if (first >= content.size()) {
       reply.status = 416;
       reply.body.clear();
@@ -101,9 +106,8 @@ class FakeOrigin {
       return reply;
     }
     reply.status = 206;
-    reply.headers.Add("Content-Range",
-                      fmt::format("bytes {}-{}/{}", first, content.size() - 1, content.size()));
-    reply.body = content.substr(first);
+    reply.headers.Add("Content-Range", fmt::format("bytes {}-{}/{}", first, last, content.size()));
+    reply.body = content.substr(first, last + 1 - first);
     return reply;
   }
 

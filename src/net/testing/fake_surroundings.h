@@ -21,10 +21,12 @@ class FakeSurroundings final : public Sleeper {
   }
 
   Surroundings Get() {
-    return {.clock = &clock, .sleeper = this, .uniform = [this] { return uniform; }};
+    return {
+        .clock = &clock, .sleeper = this, .uniform = [this] { return uniform; }, .files = files};
   }
 
   FakeClock clock;
+  os::FileSystem* files = &os::FileSystem::Real();
   double uniform = 0.5;
   std::vector<std::chrono::milliseconds> pauses;
   std::function<void()> on_pause;
