@@ -4,6 +4,7 @@
 #   DEPS base os                       rooms that it may include (tools/layers.txt says which)
 #   LIBS PkgConfig::pcre2              outside libraries
 #   TEST_DEPS ...                      rooms that only the tests need
+#   THREADS                            its tests start threads: `./dev check tsan` runs them
 # )
 # makes the static library tandem_engine_gguf and the test engine_gguf_test.
 set(TANDEM_WARNINGS -Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
@@ -22,6 +23,10 @@ function(tandem_compile_options target)
     target_compile_options(${target} PRIVATE -fsanitize=${TANDEM_SANITIZE} -fno-omit-frame-pointer
                                              -fno-sanitize-recover=all)
     target_link_options(${target} PUBLIC -fsanitize=${TANDEM_SANITIZE})
+    # Half of a sanitizer build's time would go into optimising; only what computes is worth it.
+    if(target MATCHES "^(tandem_)?(engine|golden)")
+      target_compile_options(${target} PRIVATE -O1)
+    endif()
   endif()
   if(TANDEM_FUZZ)
     target_compile_options(${target} PRIVATE -fsanitize=fuzzer-no-link)
@@ -44,7 +49,7 @@ function(tandem_test name)
 endfunction()
 
 function(tandem_room room)
-  cmake_parse_arguments(R "" "" "SOURCES;TESTS;DEPS;LIBS;TEST_DEPS;TEST_LIBS" ${ARGN})
+  cmake_parse_arguments(R "THREADS" "" "SOURCES;TESTS;DEPS;LIBS;TEST_DEPS;TEST_LIBS" ${ARGN})
   tandem_target_name(target ${room})
   if(R_SOURCES)
     add_library(${target} STATIC ${R_SOURCES})
@@ -63,5 +68,8 @@ function(tandem_room room)
   if(R_TESTS)
     string(REPLACE "/" "_" name "${room}")
     tandem_test(${name}_test SOURCES ${R_TESTS} DEPS ${room} ${R_TEST_DEPS} LIBS ${R_TEST_LIBS})
+    if(R_THREADS)
+      set_tests_properties(${name}_test PROPERTIES LABELS threads)
+    endif()
   endif()
 endfunction()
