@@ -54,7 +54,7 @@ Status Explain(const ExplainFlags& flags) {
          fmt::format("{:.6f}", candidate.predicted_cost_usd), candidate.redact ? "yes" : "no"});
   }
   if (rows.empty()) {
-    TANDEM_RETURN_IF_ERROR(Print(fmt::format("nobody can answer: {}\n", decision.failure_message)));
+    TANDEM_RETURN_IF_ERROR(Print(fmt::format("refused: {}\n", decision.failure_message)));
   } else {
     TANDEM_RETURN_IF_ERROR(PrintTable(
         {"", "CANDIDATE", "REASON", "TTFT MS", "TOTAL MS", "COST USD", "REDACTED"}, rows));

@@ -18,7 +18,10 @@ constexpr size_t kFlushBytes = size_t{16} << 10;
 
 }  // namespace
 
-void AddRetryAfter(const Failure& failure, net::Headers* headers) {
+void AddRetryHeaders(const Failure& failure, net::Headers* headers) {
+  // A 429 that passes only with a larger budget, which official clients would ask for again at
+  // once.
+  if (failure.code == FailureCode::kBudgetExceeded) headers->Set("x-should-retry", "false");
   if (failure.retry_after) {
     // Whole seconds, and not too early.
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(*failure.retry_after);
@@ -190,7 +193,7 @@ void Answer::Fail(const Failure& failure, const Finished* finished) {
   if (!ClaimWhole()) {
     Send(stream_->Fail(failure), true);
   } else {
-    AddRetryAfter(failure, &plan_.headers);
+    AddRetryHeaders(failure, &plan_.headers);
     plan_.headers.Set("Content-Type", "application/json");
     response_->SendFull(wire.http_status, plan_.headers, openai::ErrorBody(failure));
   }

@@ -40,8 +40,9 @@ class InFlightSlot {
   std::shared_ptr<std::atomic<int>> count_;  // null once moved from
 };
 
-// Adds Retry-After where the same request may be taken a little later.
-void AddRetryAfter(const Failure& failure, net::Headers* headers);
+// Retry-After where the same request may be taken a little later, x-should-retry: false where only
+// a change on the caller's side would help.
+void AddRetryHeaders(const Failure& failure, net::Headers* headers);
 
 enum class AnswerForm { kWhole, kChunks, kLines };
 

@@ -416,7 +416,7 @@ void Gateway::SendJson(Call& call, int status, std::string body) {
 }
 
 void Gateway::SendFailure(Call& call, const Failure& failure) {
-  AddRetryAfter(failure, &call.headers);
+  AddRetryHeaders(failure, &call.headers);
   SendJson(call, openai::WireErrorOf(failure.code).http_status, openai::ErrorBody(failure));
 }
 

@@ -365,6 +365,7 @@ void Dispatcher::AddCandidate(const Prepared& prepared, const Incoming& incoming
     relayed.provider = std::make_shared<CheckedProvider>(std::move(relayed.provider));
   }
   relayed.target = target->id;
+  relayed.tier = target->tier;
   relayed.reason = candidate.reason;
   relayed.timeouts = {run.first_token_timeout, run.between_tokens_timeout, run.total_timeout};
   relayed.continuation = ContinuationOf(run, found.continues);
@@ -447,7 +448,7 @@ std::expected<std::shared_ptr<RoutedRequest>, Failure> Dispatcher::Route(Incomin
   }
   if (plan.candidates.empty()) {
     Failure failure{
-        decision.candidates.empty() ? decision.failure : FailureCode::kUnavailable,
+        decision.failure.value_or(FailureCode::kUnavailable),
         decision.failure_message.empty() ? "no provider can answer" : decision.failure_message};
     if (decision.retry_after_s > 0) {
       failure.retry_after =

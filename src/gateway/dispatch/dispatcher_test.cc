@@ -263,6 +263,19 @@ TEST_F(DispatcherTest, UnknownModelIsRecordedAndOneOutsideTheStrategyAnswersAlon
   EXPECT_TRUE(small_->calls().empty());
 }
 
+TEST_F(DispatcherTest, TheTierIsTheStrategysNotTheProviders) {
+  Strategy strategy = ThreeTiers();
+  strategy.targets[0].tier = Tier::kDeviceLarge;  // of a provider that calls itself small
+  Apply({.digest = "v2", .strategies = {{.strategy = strategy}}});
+  (void)Start(Ask());
+  EXPECT_EQ(routed_->route().tier, Tier::kDeviceLarge);
+  small_->last_call()->EmitText("Hi");
+  small_->last_call()->Emit(Finished{.usage = {4, 1, 0}});
+  ASSERT_EQ(kept_.records.size(), 1u);
+  EXPECT_EQ(kept_.records[0].tier, Tier::kDeviceLarge);
+  EXPECT_EQ(kept_.records[0].attempts.at(0).attempt.tier, Tier::kDeviceLarge);
+}
+
 TEST_F(DispatcherTest, ExplainRunsAndRecordsNothing) {
   Incoming incoming = Ask();
   incoming.max_cost_usd = 0.0000001;

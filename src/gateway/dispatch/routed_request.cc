@@ -62,7 +62,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
         tickets_(plan_.candidates.size()) {
     for (const relay::Candidate& candidate : plan_.candidates) {
       routes_.push_back({candidate.target, std::string(candidate.provider->model()),
-                         candidate.provider->tier(), candidate.reason});
+                         candidate.tier.value_or(candidate.provider->tier()), candidate.reason});
     }
   }
 

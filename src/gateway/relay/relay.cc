@@ -31,7 +31,10 @@ Relay::~Relay() = default;
 
 std::string_view Relay::model() const { return plan_->candidates[plan_->shown].provider->model(); }
 
-Tier Relay::tier() const { return plan_->candidates[plan_->shown].provider->tier(); }
+Tier Relay::tier() const {
+  const Candidate& shown = plan_->candidates[plan_->shown];
+  return shown.tier.value_or(shown.provider->tier());
+}
 
 std::unique_ptr<Generation> Relay::Start(GenerateRequest request, EventSink sink) {
   auto run = std::make_shared<Run>(plan_, std::move(request), std::move(sink));

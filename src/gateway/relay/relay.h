@@ -45,6 +45,8 @@ enum class Continuation {
 struct Candidate {
   std::shared_ptr<Provider> provider;
   std::string target;  // Attempt::target
+  // Attempt::tier. A strategy may call a model what its provider does not; absent: the provider's.
+  std::optional<Tier> tier = {};
   std::string reason;  // Attempt::reason
   Timeouts timeouts;
   Continuation continuation = Continuation::kNone;

@@ -258,7 +258,7 @@ bool Run::StartCall(size_t index, int retry, bool hedge) {
   Attempt& attempt = call->attempt;
   attempt.target = candidate.target;
   attempt.model = candidate.provider->model();
-  attempt.tier = candidate.provider->tier();
+  attempt.tier = candidate.tier.value_or(candidate.provider->tier());
   attempt.reason = candidate.reason;
   attempt.retry = retry;
   attempt.hedge = hedge;

@@ -204,6 +204,16 @@ TEST_F(DecideTest, PredictionsAreCheckedAgainstTheRequestsLimits) {
   EXPECT_EQ(WhyNot("cloud"), "key_budget");
 }
 
+TEST_F(DecideTest, ABudgetThatCoversNobodyIsNoPermissionAndNoFault) {
+  request_.mode = Mode::kOnlyInCloud;
+  EXPECT_FALSE(Run().failure) << "somebody can answer";
+  key_.budget_left_usd = 1e-9;
+  EXPECT_EQ(Run().failure, FailureCode::kBudgetExceeded);
+  key_.budget_left_usd = {};
+  request_.max_cost_usd = 1e-9;
+  EXPECT_EQ(Run().failure, FailureCode::kBudgetExceeded);
+}
+
 TEST_F(DecideTest, AnOpenBreakerIsSkippedAndACoolingTargetComesLast) {
   states_[0].breaker_open = true;
   EXPECT_THAT(Order(), ElementsAre("large", "cloud"));

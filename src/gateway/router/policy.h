@@ -149,8 +149,7 @@ struct Decision {
   std::vector<Rejection> rejections;
   Privacy privacy = Privacy::kAny;  // the strictest that applied
   Mode mode = Mode::kPreferOnDevice;
-  // Meaningful where there is no candidate.
-  FailureCode failure = FailureCode::kUnavailable;
+  std::optional<FailureCode> failure;  // where there is no candidate
   std::string failure_message;
   double retry_after_s = 0;  // 0: retrying does not help
 };

@@ -18,7 +18,7 @@ namespace {
 
 namespace json = boost::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 }  // namespace
 
@@ -49,11 +49,11 @@ static json::result<Tier> tag_invoke(json::try_value_to_tag<Tier>, const json::v
 }
 static json::result<FailureCode> tag_invoke(json::try_value_to_tag<FailureCode>,
                                             const json::value& from) {
-  const int64_t* code = from.if_int64();
-  if (code == nullptr || *code < 0 || *code >= kFailureCodeCount) {
-    return json::make_error_code(json::error::not_exact);
+  for (int code = 0; code < kFailureCodeCount; ++code) {
+    const auto failure = static_cast<FailureCode>(code);
+    if (from == json::value(FailureCodeName(failure))) return failure;
   }
-  return static_cast<FailureCode>(*code);
+  return json::make_error_code(json::error::not_string);
 }
 
 BOOST_DESCRIBE_STRUCT(Target, (),
@@ -107,6 +107,7 @@ std::string_view NameOf(Mode mode) { return ModeName(mode); }
 std::string_view NameOf(TaskClass task) { return TaskClassName(task); }
 std::string_view NameOf(Privacy privacy) { return PrivacyName(privacy); }
 std::string_view NameOf(Tier tier) { return TierName(tier); }
+std::string_view NameOf(FailureCode failure) { return FailureCodeName(failure); }
 
 void AppendString(std::string_view value, std::string* text) {
   const auto plain = [](char c) {
@@ -153,8 +154,6 @@ void Append(const T& value, std::string* text) {
     AppendString(value, text);
   } else if constexpr (std::is_same_v<T, bool>) {
     *text += value ? "true" : "false";
-  } else if constexpr (std::is_same_v<T, FailureCode>) {
-    AppendNumber(static_cast<int>(value), text);
   } else if constexpr (std::is_enum_v<T>) {
     AppendString(NameOf(value), text);
   } else if constexpr (std::is_same_v<T, double>) {
