@@ -170,17 +170,18 @@ class ContractReader {
     }
     // Clients keep the URL of the service that they used. Only where the device has that model
     // already, a second one with a URL is that service.
-    return fleet::Catalogue::BuiltIn().Find(from.model) != nullptr && !DeviceHas(from.model);
+    return fleet::Catalogue::BuiltIn().FindOnDevice(from.model) != nullptr &&
+           !DeviceHas(from.model);
   }
 
   // Whether a target before this one is that model on the device.
   bool DeviceHas(std::string_view model) const {
-    const auto* entry = fleet::Catalogue::BuiltIn().Find(model);
+    const auto* entry = fleet::Catalogue::BuiltIn().FindOnDevice(model);
     return std::ranges::any_of(
         configuration_->strategies.front().targets, [&](const TargetSettings& other) {
           return other.target.tier != gateway::Tier::kCloud &&
                  (other.target.model == model ||
-                  (entry && fleet::Catalogue::BuiltIn().Find(other.target.model) == entry));
+                  (entry && fleet::Catalogue::BuiltIn().FindOnDevice(other.target.model) == entry));
         });
   }
 

@@ -186,7 +186,17 @@ Result<Manifest> Fleet::FindPull(const ModelRef& ref) const {
 std::unexpected<Error> Fleet::NotHere(const ModelRef& ref) const {
   if (ref.kind == ModelRef::Kind::kName) {
     std::vector<std::string> known;
-    for (const CatalogueEntry& entry : catalogue_.entries()) known.push_back(entry.name);
+    for (const CatalogueEntry& entry : catalogue_.entries()) {
+      if (!entry.cloud) known.push_back(entry.name);
+    }
+    if (catalogue_.Find(ref.name) != nullptr) {
+      return ModelError(
+          ErrorCode::kNotFound,
+          fmt::format(
+              "'{}' is answered in the cloud and has nothing for a device; give it an "
+              "upstream in the configuration, or with 'tandem serve --upstream {}=BASE_URL'",
+              ref.name, ref.name));
+    }
     return ModelError(
         ErrorCode::kNotFound,
         fmt::format("no model '{}': neither installed here ('tandem list') nor one of {}, "
@@ -306,12 +316,12 @@ Result<PullOutcome> Fleet::Pull(std::string_view reference, const PullProgressFn
 
 Result<ModelInfo> Fleet::Import(const fs::path& file, std::string_view name) const {
   TANDEM_ASSIGN_OR_RETURN(const ModelRef ref, ParseModelRef(name, catalogue_));
-  if (ref.kind != ModelRef::Kind::kName) {
+  const bool known = catalogue_.Find(name) != nullptr;
+  if (ref.kind != ModelRef::Kind::kName || known) {
     return ModelError(ErrorCode::kInvalidArgument,
                       fmt::format("'{}' cannot be given to a file: {}", name,
-                                  ref.kind == ModelRef::Kind::kCatalogue
-                                      ? "the catalogue has a model of that name"
-                                      : "a name has no slash and no suffix .gguf"));
+                                  known ? "the catalogue has a model of that name"
+                                        : "a name has no slash and no suffix .gguf"));
   }
   std::error_code error;
   Manifest manifest{.name = ref.name};

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include <boost/json.hpp>
 
 #include "base/check.h"
 #include "fleet/catalogue/models_json.h"
+#include "fleet/json/fields.h"
 
 namespace tandem::fleet {
 namespace {
@@ -19,126 +19,101 @@ bool IsAsciiAlnum(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
-// Reads one object of the table; the first thing that is wrong is kept.
-class Fields {
- public:
-  Fields(const json::value& value, std::string where) : where_(std::move(where)) {
-    object_ = value.if_object();
-    if (object_ == nullptr) Fail("", "must be an object");
-  }
-
-  // null and absence are the same: nothing is known.
-  std::string Text(const char* name, bool required) {
-    const json::value* value = Member(name, required);
-    if (value == nullptr) return {};
-    if (!value->is_string()) {
-      Fail(name, "must be a string");
-      return {};
-    }
-    return std::string(value->get_string());
-  }
-
-  std::optional<uint64_t> Number(const char* name) {
-    const json::value* value = Member(name, false);
-    if (value == nullptr) return std::nullopt;
-    boost::system::error_code error;
-    const auto number = value->to_number<uint64_t>(error);
-    if (error) {
-      Fail(name, "must be a whole number that is not negative");
-      return std::nullopt;
-    }
-    return number;
-  }
-
-  std::vector<const json::value*> List(const char* name) {
-    const json::value* value = Member(name, false);
-    if (value == nullptr) return {};
-    std::vector<const json::value*> elements;
-    if (const json::array* array = value->if_array()) {
-      for (const json::value& element : *array) elements.push_back(&element);
-    } else {
-      Fail(name, "must be a list");
-    }
-    return elements;
-  }
-
-  void Fail(std::string_view field, std::string_view problem) {
-    if (failure_.empty()) failure_ = fmt::format("{}: {} {}", where_, field, problem);
-  }
-  const std::string& failure() const { return failure_; }
-  const std::string& where() const { return where_; }
-
- private:
-  const json::value* Member(const char* name, bool required) {
-    const json::value* value = object_ != nullptr ? object_->if_contains(name) : nullptr;
-    if (value != nullptr && value->is_null()) value = nullptr;
-    if (value == nullptr && required) Fail(name, "is missing");
-    return value;
-  }
-
-  const json::object* object_ = nullptr;
-  std::string where_;
-  std::string failure_;
-};
-
 Result<HubSource> ParseSource(const json::value& value, std::string where) {
-  Fields fields(value, std::move(where));
-  HubSource source{.repo = fields.Text("hub", true),
-                   .quant = fields.Text("quant", true),
+  JsonFields fields(value, std::move(where));
+  HubSource source{.repo = fields.Text("hub", JsonFields::kRequired),
+                   .quant = fields.Text("quant", JsonFields::kRequired),
                    .size_bytes = fields.Number("size_bytes"),
-                   .sha256 = fields.Text("sha256", false)};
-  if (std::string revision = fields.Text("revision", false); !revision.empty()) {
+                   .sha256 = fields.Text("sha256")};
+  if (std::string revision = fields.Text("revision"); !revision.empty()) {
     source.revision = std::move(revision);
   }
   if (!IsHubRepo(source.repo)) fields.Fail("hub", "must be USER/NAME");
   if (!source.sha256.empty() && !IsSha256Hex(source.sha256)) {
     fields.Fail("sha256", "must be 64 lower-case hexadecimal digits, or null");
   }
-  if (!fields.failure().empty()) return Err(ErrorCode::kCorrupt, "{}", fields.failure());
+  TANDEM_RETURN_IF_ERROR(fields.Done());
   return source;
 }
 
-Result<CatalogueEntry> ParseEntry(const json::value& value, const std::string& where) {
-  Fields fields(value, where);
-  CatalogueEntry entry{.name = fields.Text("name", true),
-                       .aliases = {},
-                       .title = fields.Text("title", true),
-                       .license = fields.Text("license", true),
-                       .sources = {},
-                       .bundled_file = fields.Text("bundled", false)};
-  for (const json::value* alias : fields.List("aliases")) {
-    if (!alias->is_string()) {
-      fields.Fail("aliases", "must be strings");
-      break;
+Status ParseVariants(const std::vector<const json::value*>& values, const std::string& where,
+                     std::vector<Variant>* variants) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const std::string place = fmt::format("{}.variants[{}]", where, i);
+    TANDEM_ASSIGN_OR_RETURN(Variant variant, ParseVariant(*values[i], place));
+    if (std::ranges::find(*variants, variant.name, &Variant::name) != variants->end()) {
+      return Err(ErrorCode::kCorrupt, "{}: name '{}' is another variant's", place, variant.name);
     }
-    entry.aliases.emplace_back(alias->get_string());
+    variants->push_back(std::move(variant));
   }
+  return {};
+}
+
+Result<CatalogueEntry> ParseEntry(const json::value& value, const std::string& where) {
+  constexpr int32_t kMillion = 1000000;
+  JsonFields fields(value, where);
+  CatalogueEntry entry{.name = fields.Text("name", JsonFields::kRequired),
+                       .aliases = fields.Texts("aliases"),
+                       .title = fields.Text("title", JsonFields::kRequired),
+                       .license = fields.Text("license", JsonFields::kRequired),
+                       .sources = {},
+                       .bundled_file = fields.Text("bundled"),
+                       .built_from = fields.Text("built_from"),
+                       .cloud = fields.Bool("cloud").value_or(false),
+                       .shape = {},
+                       .min_kept_accuracy_ppm =
+                           static_cast<uint32_t>(fields.Count("min_kept_accuracy_ppm", kMillion))};
   const auto sources = fields.List("sources");
+  const auto variants = fields.List("variants");
+  const int n_places =
+      (sources.empty() ? 0 : 1) + (entry.bundled_file.empty() ? 0 : 1) + (entry.cloud ? 1 : 0);
+  if (n_places != 1) {
+    fields.Fail("sources",
+                "or bundled or cloud, exactly one of them, must say where the model comes from");
+  }
+  if (!entry.bundled_file.empty() && !IsSafeFileName(entry.bundled_file)) {
+    fields.Fail("bundled", "must be a plain file name");
+  }
+  if (entry.cloud && !variants.empty()) {
+    fields.Fail("variants", "are for devices; a model of the cloud has none");
+  }
+  TANDEM_RETURN_IF_ERROR(fields.Done());
   for (size_t i = 0; i < sources.size(); ++i) {
     TANDEM_ASSIGN_OR_RETURN(HubSource source,
                             ParseSource(*sources[i], fmt::format("{}.sources[{}]", where, i)));
     entry.sources.push_back(std::move(source));
   }
-  if (entry.sources.empty() == entry.bundled_file.empty()) {
-    fields.Fail("sources", "or bundled, exactly one of them, must say where the files come from");
+  if (const json::value* shape = fields.Object("shape")) {
+    TANDEM_ASSIGN_OR_RETURN(entry.shape, ParseShape(*shape, where + ".shape"));
   }
-  if (!entry.bundled_file.empty() && !IsSafeFileName(entry.bundled_file)) {
-    fields.Fail("bundled", "must be a plain file name");
-  }
-  if (!fields.failure().empty()) return Err(ErrorCode::kCorrupt, "{}", fields.failure());
+  TANDEM_RETURN_IF_ERROR(fields.Done());
+  TANDEM_RETURN_IF_ERROR(ParseVariants(variants, where, &entry.variants));
   return entry;
+}
+
+// Puts what a manifest says into the entry of its model.
+void Merge(const PackageManifest& manifest, CatalogueEntry* entry) {
+  if (manifest.shape) entry->shape = manifest.shape;
+  // A manifest may ask more than the table, never less.
+  entry->min_kept_accuracy_ppm =
+      std::max(entry->min_kept_accuracy_ppm, manifest.min_kept_accuracy_ppm);
+  Variant variant = manifest.variant;
+  variant.size_bytes = manifest.size_bytes();
+  const auto found = std::ranges::find(entry->variants, variant.name, &Variant::name);
+  if (found != entry->variants.end()) {
+    *found = std::move(variant);
+  } else {
+    entry->variants.push_back(std::move(variant));
+  }
 }
 
 }  // namespace
 
 Result<Catalogue> Catalogue::Parse(std::string_view text) {
-  boost::system::error_code error;
-  const json::value value = json::parse(json::string_view(text.data(), text.size()), error);
-  if (error)
-    return Err(ErrorCode::kCorrupt, "the model catalogue is not JSON: {}", error.message());
-  Fields table(value, "the model catalogue");
+  TANDEM_ASSIGN_OR_RETURN(const json::value value, ParseJson(text, "the model catalogue"));
+  JsonFields table(value, "the model catalogue");
   const auto models = table.List("models");
-  if (!table.failure().empty()) return Err(ErrorCode::kCorrupt, "{}", table.failure());
+  TANDEM_RETURN_IF_ERROR(table.Done());
   std::vector<CatalogueEntry> entries;
   std::set<std::string, std::less<>> names;
   for (size_t i = 0; i < models.size(); ++i) {
@@ -167,6 +142,75 @@ const Catalogue& Catalogue::BuiltIn() {
     return std::move(parsed).value();
   }();
   return catalogue;
+}
+
+Result<Catalogue> Catalogue::With(const std::vector<PackageManifest>& manifests) const {
+  Catalogue merged = *this;
+  for (const PackageManifest& manifest : manifests) {
+    const CatalogueEntry* known = merged.Find(manifest.model);
+    for (const std::string& alias : manifest.aliases) {
+      const CatalogueEntry* other = merged.Find(alias);
+      if (other == nullptr || other == known) continue;
+      return Err(ErrorCode::kAlreadyExists,
+                 "the manifest of {} takes the name '{}', which is {}'s: another alias, or none",
+                 manifest.model, alias, other->name);
+    }
+    if (known == nullptr) {
+      merged.entries_.push_back({.name = manifest.model,
+                                 .aliases = manifest.aliases,
+                                 .title = manifest.title,
+                                 .license = manifest.license,
+                                 .sources = {},
+                                 .bundled_file = {}});
+    } else if (known->name != manifest.model || known->cloud) {
+      return Err(ErrorCode::kAlreadyExists,
+                 "the manifest's model '{}' is {}; give the package another model's name",
+                 manifest.model,
+                 known->cloud ? "answered in the cloud" : "another name of " + known->name);
+    }
+    const auto entry = std::ranges::find(merged.entries_, manifest.model, &CatalogueEntry::name);
+    Merge(manifest, &*entry);
+  }
+  return merged;
+}
+
+const Variant* CatalogueEntry::FindVariant(std::string_view quantization, std::string_view platform,
+                                           bool npu) const {
+  for (const Variant& variant : variants) {
+    if (!quantization.empty() && !variant.IsQuantization(quantization)) continue;
+    if (!platform.empty() && !variant.RunsOn(platform)) continue;
+    if ((variant.accelerator == Accelerator::kNpu) == npu) return &variant;
+  }
+  return nullptr;
+}
+
+const Variant* CatalogueEntry::FindVariant(std::string_view variant_name) const {
+  const auto found = std::ranges::find(variants, variant_name, &Variant::name);
+  return found == variants.end() ? nullptr : &*found;
+}
+
+std::string WhyNotDeployable(const CatalogueEntry& entry, const Variant& variant) {
+  if (!variant.certificate) {
+    return fmt::format(
+        "{} of {} has no certificate: nobody has signed what its quality and speed are; it can be "
+        "deployed by name, and is not chosen by itself",
+        variant.name, entry.name);
+  }
+  const auto kept = variant.certificate->kept_accuracy_ppm();
+  if (!kept) {
+    return fmt::format("the certificate of {} of {} has no exam: its quality is unknown",
+                       variant.name, entry.name);
+  }
+  if (*kept < entry.min_kept_accuracy_ppm) {
+    return fmt::format("{} of {} kept {:.1f} % of the reference's right answers; {:.1f} % is asked",
+                       variant.name, entry.name, *kept / 1e4, entry.min_kept_accuracy_ppm / 1e4);
+  }
+  return {};
+}
+
+const CatalogueEntry* Catalogue::FindOnDevice(std::string_view name) const {
+  const CatalogueEntry* entry = Find(name);
+  return entry != nullptr && entry->cloud ? nullptr : entry;
 }
 
 const CatalogueEntry* Catalogue::Find(std::string_view name) const {

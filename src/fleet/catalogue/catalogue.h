@@ -1,7 +1,9 @@
 // Charter of fleet/catalogue: which models are known by a short name, where their files come from,
-// and what a user's words for a model mean (model_ref.h). It may include base, os and crypto. It
-// opens no connection and knows nothing of what is installed. The table is data (data/models.json),
-// embedded at build time so that the program is one file.
+// the variants that each can be had as (variant.h, certificate.h), manifests signed by those who
+// are trusted (package_manifest.h, trust_store.h), and what a user's words for a model mean
+// (model_ref.h). It may include base, os, crypto and fleet/json. It opens no connection and knows
+// nothing of what is installed, nor of devices. The table is data (data/models.json), embedded at
+// build time so that the program is one file; a data directory may add to it (catalogue_store.h).
 #pragma once
 
 #include <cstdint>
@@ -11,6 +13,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "fleet/catalogue/package_manifest.h"
+#include "fleet/catalogue/variant.h"
 
 namespace tandem::fleet {
 
@@ -30,7 +34,24 @@ struct CatalogueEntry {
   std::string license;
   std::vector<HubSource> sources;  // in order of preference; empty for a bundled model
   std::string bundled_file;        // a file name within the installation; empty for the others
+  std::string built_from = {};     // the public repository of the 16-bit weights; empty: none
+  bool cloud = false;              // answered by an upstream; nothing of it comes to a device
+  std::optional<ModelShape> shape = {};  // nothing where it is unknown
+  // What a certificate must show before a variant is deployed by itself, parts per million of the
+  // right answers of the 16-bit weights.
+  uint32_t min_kept_accuracy_ppm = 0;
+  std::vector<Variant> variants = {};  // in order of preference
+
+  // The first variant of that quantisation and platform, for an NPU or for anything else; null
+  // where there is none. An empty word fits all.
+  const Variant* FindVariant(std::string_view quantization, std::string_view platform,
+                             bool npu) const;
+  const Variant* FindVariant(std::string_view name) const;
 };
+
+// Why a variant is not chosen by itself for deployment, in words for a developer: no certificate,
+// or one that shows less than the model asks. Empty: it may be.
+std::string WhyNotDeployable(const CatalogueEntry& entry, const Variant& variant);
 
 // Immutable. Thread: any.
 class Catalogue {
@@ -40,8 +61,15 @@ class Catalogue {
   // The table that this program was built with.
   static const Catalogue& BuiltIn();
 
+  // This table and what signed manifests add to it: a variant replaces the one of its name, a model
+  // that nobody knew becomes an entry. Whose signatures count was decided before (TrustStore).
+  // Errors: kAlreadyExists for an alias that is another model's name.
+  Result<Catalogue> With(const std::vector<PackageManifest>& manifests) const;
+
   // By name or alias; null when unknown. The pointer lives as long as the catalogue.
   const CatalogueEntry* Find(std::string_view name) const;
+  // The same, but null for a model of the cloud.
+  const CatalogueEntry* FindOnDevice(std::string_view name) const;
   const std::vector<CatalogueEntry>& entries() const { return entries_; }
 
  private:

@@ -57,7 +57,7 @@ bool LooksLikeFile(std::string_view text) {
 
 Result<ModelRef> ParseModelRef(std::string_view text, const Catalogue& catalogue) {
   if (text.empty()) return BadReference(text, "it is empty");
-  if (const CatalogueEntry* entry = catalogue.Find(text)) {
+  if (const CatalogueEntry* entry = catalogue.FindOnDevice(text)) {
     return ModelRef{.kind = ModelRef::Kind::kCatalogue, .name = entry->name, .entry = entry};
   }
   if (const std::string_view rest = BehindHubHost(text); !rest.empty()) {
