@@ -15,7 +15,6 @@
 #include <cstring>
 #include <span>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
 #include "os/file.h"
@@ -25,14 +24,6 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-std::unexpected<Error> SystemError(int error, std::string_view what) {
-  const ErrorCode code = error == ENOENT                      ? ErrorCode::kNotFound
-                         : error == EACCES || error == EPERM  ? ErrorCode::kPermissionDenied
-                         : error == EAGAIN || error == ENOMEM ? ErrorCode::kResourceExhausted
-                                                              : ErrorCode::kIo;
-  return Err(code, "{}: {}", what, std::generic_category().message(error));
-}
-
 struct Pipe {
   FileDescriptor read;
   FileDescriptor write;
@@ -40,7 +31,7 @@ struct Pipe {
 
 Result<Pipe> MakePipe() {
   std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) return SystemError(errno, "a pipe to a child process");
+  if (pipe2(ends.data(), O_CLOEXEC) != 0) return ErrnoError(errno, "a pipe to a child process");
   return Pipe{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
 }
 
@@ -110,7 +101,7 @@ Result<ChildOutcome> RunChild(const ChildOptions& options) {
 
   const pid_t parent = getpid();
   const pid_t pid = fork();
-  if (pid < 0) return SystemError(errno, "a child process");
+  if (pid < 0) return ErrnoError(errno, "a child process");
   if (pid == 0) {
     Become(argv.data(), options, parent, out.write.get(), err.write.get(), failed.write.get());
   }
@@ -130,7 +121,7 @@ Result<ChildOutcome> RunChild(const ChildOptions& options) {
   }
   if (n == sizeof(error)) {
     reap(nullptr);
-    return SystemError(error, options.argv[0]);
+    return ErrnoError(error, options.argv[0]);
   }
 
   // glibc 2.36 declares pidfd_open() without C linkage.
@@ -139,7 +130,7 @@ Result<ChildOutcome> RunChild(const ChildOptions& options) {
     const int reason = errno;
     kill(-pid, SIGKILL);
     reap(nullptr);
-    return SystemError(reason, "watching a child process");
+    return ErrnoError(reason, "watching a child process");
   }
   ChildOutcome outcome;
   const SteadyClock::time_point deadline = SteadyClock::now() + options.timeout;
@@ -197,7 +188,7 @@ Result<ChildOutcome> RunChild(const ChildOptions& options) {
 Result<std::filesystem::path> OwnProgram() {
   std::error_code error;
   std::filesystem::path path = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (error) return SystemError(error.value(), "/proc/self/exe");
+  if (error) return ErrnoError(error.value(), "/proc/self/exe");
   return path;
 }
 
