@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "engine/executor/cpu_executor.h"
+#include "engine/executor/driver.h"
 #include "engine/gguf/file.h"
 #include "engine/model/model.h"
 #include "engine/model/pack.h"
@@ -229,6 +230,47 @@ class Engine::Impl {
   std::jthread thread_;  // runs scheduler_; last, so that it stops and joins first
 };
 
+// What runs the model: this machine's cores, or an accelerator.
+Result<std::unique_ptr<executor::Executor>> MakeExecutor(const ModelFile& file,
+                                                         const std::filesystem::path& path,
+                                                         const EngineOptions& options,
+                                                         int32_t context) {
+  if (options.driver.empty()) {
+    return executor::CpuExecutor::Create(
+        file.model,
+        {.n_threads = options.n_threads, .context_tokens = context, .limits = Limits(options)});
+  }
+  if (!file.model->packed()) {
+    return Err(ErrorCode::kUnsupported,
+               "{}: an accelerator runs packages only; 'tandem pack' "
+               "makes one",
+               path.filename().string());
+  }
+  TANDEM_ASSIGN_OR_RETURN(auto driver, executor::Driver::Load(options.driver));
+  TANDEM_ASSIGN_OR_RETURN(
+      auto made,
+      executor::CreateDriverExecutor(
+          std::move(driver), {.package = path,
+                              .context_tokens = context,
+                              .limits = Limits(options),
+                              // Those that run, those that are kept, and one for scores.
+                              .max_slots = options.max_sessions + options.max_kept_caches + 1,
+                              .memory_limit_bytes = options.memory_limit_bytes}));
+  const model::Hyperparameters& h = file.model->hyperparameters();
+  const executor::StepLimits wanted = Limits(options);
+  const executor::StepLimits limits = made->limits();
+  if (made->vocab_size() != h.vocab_size || made->context_tokens() != context ||
+      limits.max_tokens != wanted.max_tokens || limits.max_logit_rows != wanted.max_logit_rows) {
+    return Err(ErrorCode::kUnavailable,
+               "driver {} offers a context of {} tokens, {} a step, {} rows of {} logits; {}, {}, "
+               "{} of {} are needed",
+               options.driver.filename().string(), made->context_tokens(), limits.max_tokens,
+               limits.max_logit_rows, made->vocab_size(), context, wanted.max_tokens,
+               wanted.max_logit_rows, h.vocab_size);
+  }
+  return made;
+}
+
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::path& path,
                                                          const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
@@ -239,10 +281,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
 
   std::unique_ptr<Impl> impl(new Impl);
   impl->info_ = file.info();
-  TANDEM_ASSIGN_OR_RETURN(impl->executor_,
-                          executor::CpuExecutor::Create(file.model, {.n_threads = options.n_threads,
-                                                                     .context_tokens = context,
-                                                                     .limits = Limits(options)}));
+  TANDEM_ASSIGN_OR_RETURN(impl->executor_, MakeExecutor(file, path, options, context));
   impl->text_ = file.text();
   if (!impl->text_) {
     log::Warning("{}: no text in or out: {}", path.string(), impl->text_.error().message);

@@ -81,6 +81,9 @@ struct EngineOptions {
   int prefill_chunk_tokens = 256;  // that one step takes in; fewer beside decoding sessions
   KvPrecision kv_precision = KvPrecision::kF16;
   const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
+  // An accelerator's driver that runs the model in place of this machine's cores; packages only.
+  // Its code runs in this process: engine/accelerator.h says whether it can be trusted.
+  std::filesystem::path driver;
 };
 
 // What a model takes before it is loaded.
@@ -126,7 +129,8 @@ class Engine {
  public:
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported from the file; kInvalidArgument for an option,
   // such as a context longer than the model's; kResourceExhausted, naming the bytes wanted and
-  // available, where weights, scratch and one session's cache do not fit.
+  // available, where weights, scratch and one session's cache do not fit; kUnavailable where the
+  // driver cannot create a context.
   // A package (engine/packing.h) is multiplied in integers; a GGUF file in float, several times
   // slower: for comparison with references.
   // Cost: maps the weights, reads none of them; of a GGUF file builds the tokenizer's tables.
