@@ -22,6 +22,7 @@
 #include "app/configuration_document.h"
 #include "app/listen_address.h"
 #include "base/error.h"
+#include "engine/engine.h"
 #include "gateway/bookkeeper.h"
 #include "gateway/router/breaker.h"
 #include "gateway/router/canary.h"
@@ -54,6 +55,7 @@ struct ServerSettings {
   uint64_t memory_limit_bytes = 0;  // 0: what the machine or cgroup allows
   int context_tokens = 0;           // of each session; 0: the model's, at most 4,096
   int threads = 0;                  // that compute; 0: every core
+  engine::KvPrecision kv_precision = engine::KvPrecision::kInt8;
 };
 
 // [[upstream]]. An OpenAI-compatible API.
@@ -209,6 +211,7 @@ struct ConfigurationFlags {
   std::optional<std::string> memory_limit;
   std::optional<int> context;
   std::optional<int> threads;
+  std::optional<std::string> kv_type;
   std::vector<std::string> aliases;          // NAME=MODEL
   std::vector<std::string> upstreams;        // MODEL=BASE_URL
   std::vector<std::string> upstream_models;  // MODEL=NAME

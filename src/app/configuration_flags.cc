@@ -127,6 +127,7 @@ Result<Configuration> ApplyFlags(Configuration configuration, const Configuratio
                 &s.memory_limit_bytes);
   reader.Server("--context", "context", flags.context, schema::kContext, &s.context_tokens);
   reader.Server("--threads", "threads", flags.threads, schema::kThreads, &s.threads);
+  reader.Server("--kv-type", "kv_type", flags.kv_type, schema::kKvType, &s.kv_precision);
   for (const std::string& text : flags.upstreams) reader.Upstream(text);
   for (const std::string& text : flags.upstream_models) reader.UpstreamModel(text);
   for (const std::string& text : flags.aliases) reader.Alias(text);

@@ -284,6 +284,11 @@ inline constexpr WordCodec<Continuation> kContinuation{
     ParseContinuation,
     [](const Continuation& continuation) { return std::string(ContinuationName(continuation)); }};
 
+inline constexpr WordCodec<engine::KvPrecision> kKvType{
+    engine::ParseKvPrecision, [](const engine::KvPrecision& precision) {
+      return std::string(engine::KvPrecisionName(precision));
+    }};
+
 // The providers that gateway/upstream knows the habits of.
 std::vector<std::string_view> UpstreamKinds();
 
@@ -297,6 +302,7 @@ void DescribeServer(V& v, auto& s) {
   v.Field("memory_limit", s.memory_limit_bytes, ByteSizeCodec());
   v.Field("context", s.context_tokens, kContext);
   v.Field("threads", s.threads, kThreads);
+  v.Field("kv_type", s.kv_precision, kKvType);
 }
 
 template <typename V>

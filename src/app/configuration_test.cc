@@ -35,6 +35,7 @@ drain_timeout_s = 1.5
 memory_limit = "2.1GB"
 context = 2048
 threads = 3
+kv_type = "f16"
 
 [[upstream]]
 model = "big"
@@ -174,6 +175,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.server.memory_limit_bytes, 2'100'000'000u);
   EXPECT_EQ(c.server.context_tokens, 2048);
   EXPECT_EQ(c.server.threads, 3);
+  EXPECT_EQ(c.server.kv_precision, engine::KvPrecision::kF16);
 
   ASSERT_EQ(c.upstreams.size(), 1u);
   const UpstreamSettings& upstream = c.upstreams[0];
@@ -376,6 +378,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"memory_limit = \"2.1GB\"", {"-1", "\"2 apples\"", "\"\"", "1.5", "true"}},
       {"context = 2048", {"-1", "\"1\"", "99999999999"}},
       {"threads = 3", {"-1", "\"1\"", "1025"}},
+      {"kv_type = \"f16\"", {"16", "\"int4\"", "\"\""}},
       {"model = \"big\"\nbase", {}},
       {"base_url = \"https://api.example/v1\"",
        {"1", "\"\"", "\"no url\"", "\"ftp://a/\"", "\"http://a.example/v1\"",

@@ -41,7 +41,8 @@ engine::EngineOptions MakeEngineOptions(const Configuration& configuration) {
   const ServerSettings& server = configuration.server;
   return {.n_threads = server.threads,
           .context_tokens = server.context_tokens,
-          .memory_limit_bytes = server.memory_limit_bytes};
+          .memory_limit_bytes = server.memory_limit_bytes,
+          .kv_precision = server.kv_precision};
 }
 
 Result<ServedModelsOptions> MakeServedModelsOptions(const Configuration& configuration) {

@@ -35,6 +35,7 @@ void EngineFlags::Add(CLI::App* command) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--memory-limit", memory_limit,
                       "For weights, caches and scratch, such as 2.1GB (default: the machine's)");
+  command->add_option("--kv-type", kv_type, "Keys and values as int8 (default), f16 or f32");
 }
 
 Result<engine::EngineOptions> EngineFlags::Get() const {
@@ -43,6 +44,11 @@ Result<engine::EngineOptions> EngineFlags::Get() const {
     auto bytes = app::ParseByteSize(memory_limit);
     if (!bytes) return Wrap(std::move(bytes).error(), "--memory-limit");
     result.memory_limit_bytes = *bytes;
+  }
+  if (!kv_type.empty()) {
+    auto precision = engine::ParseKvPrecision(kv_type);
+    if (!precision) return Wrap(std::move(precision).error(), "--kv-type");
+    result.kv_precision = *precision;
   }
   return result;
 }

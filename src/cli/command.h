@@ -30,6 +30,7 @@ struct DataDirOption {
 struct EngineFlags {
   engine::EngineOptions options;
   std::string memory_limit;  // "2.1GB", "512MiB"; empty: the machine's
+  std::string kv_type;       // empty: the engine's default
   void Add(CLI::App* command);
   Result<engine::EngineOptions> Get() const;
 };

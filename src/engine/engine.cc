@@ -190,19 +190,17 @@ MemoryPlan MakePlan(const model::Model& model, const EngineOptions& options, int
                     int n_threads) {
   const model::Hyperparameters& h = model.hyperparameters();
   const executor::StepLimits limits = Limits(options);
-  return {
-      .weights_bytes = model.packed() ? model.weights_bytes()
-                                      : model::PackedWeightsBytes(model, model::PackScheme::kAuto),
-      .kv_cache_bytes = model::KvCacheBytes(
-          h, options.kv_precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16,
-          context),
-      .scratch_bytes = model::ScratchBytes(h, model.kernels(), /*packed=*/true,
-                                           {.max_tokens = limits.max_tokens,
-                                            .max_logit_rows = limits.max_logit_rows},
-                                           n_threads) +
-                       LogitsBytes(options, h),
-      .reserve_bytes = kReserveBytes,
-      .context_tokens = context};
+  return {.weights_bytes = model.packed()
+                               ? model.weights_bytes()
+                               : model::PackedWeightsBytes(model, model::PackScheme::kAuto),
+          .kv_cache_bytes = executor::KvBytes(h, options.kv_precision, context),
+          .scratch_bytes = model::ScratchBytes(h, model.kernels(), /*packed=*/true,
+                                               {.max_tokens = limits.max_tokens,
+                                                .max_logit_rows = limits.max_logit_rows},
+                                               n_threads) +
+                           LogitsBytes(options, h),
+          .reserve_bytes = kReserveBytes,
+          .context_tokens = context};
 }
 
 }  // namespace
@@ -390,6 +388,26 @@ Result<std::vector<int32_t>> Engine::GreedyContinuation(std::span<const int32_t>
         return {};
       }));
   return answer;
+}
+
+std::string_view KvPrecisionName(KvPrecision precision) {
+  switch (precision) {
+    case KvPrecision::kInt8:
+      return "int8";
+    case KvPrecision::kF16:
+      return "f16";
+    case KvPrecision::kF32:
+      break;
+  }
+  return "f32";
+}
+
+Result<KvPrecision> ParseKvPrecision(std::string_view name) {
+  for (const KvPrecision precision : {KvPrecision::kInt8, KvPrecision::kF16, KvPrecision::kF32}) {
+    if (name == KvPrecisionName(precision)) return precision;
+  }
+  return Err(ErrorCode::kInvalidArgument,
+             "'{}' is no type of keys and values; choose int8, f16 or f32", name);
 }
 
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {

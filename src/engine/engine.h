@@ -29,6 +29,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -42,7 +43,7 @@
 
 namespace tandem::engine {
 
-using executor::KvPrecision;      // kF16, kF32
+using executor::KvPrecision;      // kInt8, kF16, kF32
 using sampling::SamplingOptions;  // temperature, top_p, penalties, seed, ...
 using session::Activity;          // n_running, n_queued
 using session::MemoryFigures;     // weights, KV caches, scratch, limit
@@ -79,8 +80,8 @@ struct EngineOptions {
   int max_queued = 64;             // that wait; one more is refused with kResourceExhausted
   int max_kept_caches = 4;         // of finished sessions, for the next turn of the same chat
   int prefill_chunk_tokens = 256;  // that one step takes in; fewer beside decoding sessions
-  KvPrecision kv_precision = KvPrecision::kF16;
-  const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
+  KvPrecision kv_precision = KvPrecision::kInt8;  // of keys and values
+  const Clock* clock = nullptr;                   // null: the machine's; must outlive the engine
   // An accelerator's driver that runs the model in place of this machine's cores; packages only.
   // Its code runs in this process: engine/accelerator.h says whether it can be trusted.
   std::filesystem::path driver;
@@ -123,6 +124,11 @@ struct Request {
   bool detect_degeneration = false;          // end with kDegenerate when the answer loops
   bool reuse_prefix = true;                  // use, and leave behind, cached keys and values
 };
+
+// "int8", "f16", "f32".
+std::string_view KvPrecisionName(KvPrecision precision);
+// Errors: kInvalidArgument with the names that there are.
+Result<KvPrecision> ParseKvPrecision(std::string_view name);
 
 // A loaded model.
 class Engine {

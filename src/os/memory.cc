@@ -1,10 +1,14 @@
 #include "os/memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "os/file.h"
@@ -121,6 +125,21 @@ Result<MemoryStatus> ReadMemoryStatus(const std::filesystem::path& root) {
     status.process_peak_bytes = FieldBytes(*self, "VmHWM").value_or(0);
   }
   return status;
+}
+
+Result<AnonymousMemory> AnonymousMemory::Create(size_t n_bytes) {
+  if (n_bytes == 0) return AnonymousMemory(nullptr, 0);
+  void* data =
+      mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, /*fd=*/-1, 0);
+  if (data == MAP_FAILED) {
+    return Err(ErrorCode::kResourceExhausted, "the system has no {} bytes of memory: {}", n_bytes,
+               std::generic_category().message(errno));
+  }
+  return AnonymousMemory(static_cast<std::byte*>(data), n_bytes);
+}
+
+AnonymousMemory::~AnonymousMemory() {
+  if (data_ != nullptr) munmap(data_, n_bytes_);
 }
 
 }  // namespace tandem::os

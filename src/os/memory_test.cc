@@ -72,5 +72,23 @@ TEST(MemoryStatusTest, ThisMachineMakesSense) {
   EXPECT_GE(status->process_peak_bytes, status->process_resident_bytes);
 }
 
+TEST(AnonymousMemoryTest, IsZeroedAndMoves) {
+  auto memory = AnonymousMemory::Create(10'000);
+  ASSERT_TRUE(memory);
+  ASSERT_EQ(memory->n_bytes(), 10'000U);
+  for (size_t i = 0; i < 10'000; i += 999) EXPECT_EQ(memory->data()[i], std::byte{0});
+  memory->data()[9'999] = std::byte{1};
+  std::byte* const data = memory->data();
+  const AnonymousMemory moved = *std::move(memory);
+  EXPECT_EQ(moved.data(), data);
+  EXPECT_EQ(moved.data()[9'999], std::byte{1});
+}
+
+TEST(AnonymousMemoryTest, MoreThanThereCanBeIsAnError) {
+  const auto memory = AnonymousMemory::Create(size_t{1} << 60);
+  ASSERT_FALSE(memory);
+  EXPECT_EQ(memory.error().code, ErrorCode::kResourceExhausted);
+}
+
 }  // namespace
 }  // namespace tandem::os

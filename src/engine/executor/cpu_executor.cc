@@ -1,6 +1,5 @@
 #include "engine/executor/cpu_executor.h"
 
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
@@ -10,7 +9,15 @@ namespace tandem::executor {
 namespace {
 
 model::KvType ToKvType(KvPrecision precision) {
-  return precision == KvPrecision::kF32 ? model::KvType::kF32 : model::KvType::kF16;
+  switch (precision) {
+    case KvPrecision::kInt8:
+      return model::KvType::kInt8;
+    case KvPrecision::kF16:
+      return model::KvType::kF16;
+    case KvPrecision::kF32:
+      break;
+  }
+  return model::KvType::kF32;
 }
 
 class CpuSlot final : public Slot {
@@ -19,7 +26,7 @@ class CpuSlot final : public Slot {
 
   int32_t length() const override { return cache_->length(); }
   int32_t context_tokens() const override { return cache_->context_tokens(); }
-  uint64_t bytes() const override { return cache_->bytes(); }
+  uint64_t bytes() const override { return cache_->full_bytes(); }
   void Truncate(int32_t n_tokens) override { TANDEM_CHECK(cache_->Truncate(n_tokens).has_value()); }
   model::KvCache& cache() { return *cache_; }
 
@@ -31,6 +38,11 @@ class CpuSlot final : public Slot {
 model::KvCache& CacheOf(Slot& slot) { return static_cast<CpuSlot&>(slot).cache(); }
 
 }  // namespace
+
+uint64_t KvBytes(const model::Hyperparameters& hyperparameters, KvPrecision precision,
+                 int64_t n_tokens) {
+  return model::KvCacheBytes(hyperparameters, ToKvType(precision), n_tokens);
+}
 
 Result<std::unique_ptr<CpuExecutor>> CpuExecutor::Create(std::shared_ptr<const model::Model> model,
                                                          const Options& options) {
@@ -60,7 +72,7 @@ StepLimits CpuExecutor::limits() const {
 }
 
 uint64_t CpuExecutor::SlotBytes(KvPrecision precision) const {
-  return model::KvCacheBytes(model_->hyperparameters(), ToKvType(precision), context_tokens_);
+  return KvBytes(model_->hyperparameters(), precision, context_tokens_);
 }
 
 Result<std::unique_ptr<Slot>> CpuExecutor::NewSlot(KvPrecision precision) {
@@ -74,18 +86,8 @@ Result<std::unique_ptr<Slot>> CpuExecutor::NewSlot(KvPrecision precision) {
 void CpuExecutor::CopyPrefix(Slot& from_slot, int32_t n_tokens, Slot& to_slot) {
   model::KvCache& from = CacheOf(from_slot);
   model::KvCache& to = CacheOf(to_slot);
-  TANDEM_CHECK(from.type() == to.type() && from.context_tokens() == to.context_tokens());
-  TANDEM_CHECK(n_tokens >= 0 && n_tokens <= from.length());
   TANDEM_CHECK(to.Truncate(0).has_value());
-  const model::Hyperparameters& h = model_->hyperparameters();
-  const size_t n_bytes = from.row_bytes() * static_cast<size_t>(n_tokens);
-  for (int layer = 0; layer < h.n_layers; ++layer) {
-    for (int head = 0; head < h.n_kv_heads; ++head) {
-      std::memcpy(to.keys(layer, head), from.keys(layer, head), n_bytes);
-      std::memcpy(to.values(layer, head), from.values(layer, head), n_bytes);
-    }
-  }
-  to.Extend(n_tokens);
+  TANDEM_CHECK(to.Adopt(from.Share(n_tokens), n_tokens).has_value());
 }
 
 Status CpuExecutor::Step(std::span<const SlotStep> batch, std::span<float> logits) {

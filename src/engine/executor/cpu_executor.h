@@ -11,6 +11,10 @@
 
 namespace tandem::executor {
 
+// Bytes of the keys and values of so many tokens.
+uint64_t KvBytes(const model::Hyperparameters& hyperparameters, KvPrecision precision,
+                 int64_t n_tokens);
+
 class CpuExecutor final : public Executor {
  public:
   struct Options {

@@ -41,7 +41,7 @@ class CpuExecutorTest : public ::testing::Test {
 };
 
 TEST_F(CpuExecutorTest, CopiedPrefixGivesTheSameLogitsAndLeavesTheSourceAlone) {
-  for (KvPrecision precision : {KvPrecision::kF16, KvPrecision::kF32}) {
+  for (KvPrecision precision : {KvPrecision::kInt8, KvPrecision::kF16, KvPrecision::kF32}) {
     const auto source = executor_->NewSlot(precision).value();
     const auto copy = executor_->NewSlot(precision).value();
     const auto fresh = executor_->NewSlot(precision).value();
@@ -68,10 +68,11 @@ TEST_F(CpuExecutorTest, TruncatedSlotGoesOnAsIfNothingHadFollowed) {
 }
 
 TEST_F(CpuExecutorTest, SlotBytesAreThoseOfTheSlots) {
-  for (KvPrecision precision : {KvPrecision::kF16, KvPrecision::kF32}) {
+  for (KvPrecision precision : {KvPrecision::kInt8, KvPrecision::kF16, KvPrecision::kF32}) {
     EXPECT_EQ(executor_->NewSlot(precision).value()->bytes(), executor_->SlotBytes(precision));
   }
   EXPECT_GT(executor_->SlotBytes(KvPrecision::kF32), executor_->SlotBytes(KvPrecision::kF16));
+  EXPECT_GT(executor_->SlotBytes(KvPrecision::kF16), executor_->SlotBytes(KvPrecision::kInt8));
   EXPECT_EQ(executor_->NewSlot(KvPrecision::kF16).value()->context_tokens(), kContext);
 }
 

@@ -11,8 +11,9 @@
 
 namespace tandem::executor {
 
-// How exactly keys and values are kept. kF16 halves their memory; kF32 is exact to float rounding.
-enum class KvPrecision { kF16, kF32 };
+// How exactly keys and values are kept. kF32 is exact to float rounding, kF16 halves its memory,
+// kInt8 halves that again.
+enum class KvPrecision { kInt8, kF16, kF32 };
 
 // Owner of one sequence's keys and values, in the executor's memory. Destroying it frees them.
 // Thread: the executor's.
@@ -56,7 +57,7 @@ class Executor {
   virtual Result<std::unique_ptr<Slot>> NewSlot(KvPrecision precision) = 0;
   // Makes `to` hold the first n_tokens of `from`, as if it had computed them itself. Both are of
   // this executor and of the same precision; n_tokens <= from.length().
-  // Cost: copies those tokens' keys and values.
+  // Cost: the two share memory; who goes on in the middle of a page copies that page.
   virtual void CopyPrefix(Slot& from, int32_t n_tokens, Slot& to) = 0;
 
   // Appends every entry's tokens to its slot and writes the wanted rows of logits, by entry, then

@@ -528,6 +528,7 @@ consteval KernelSet MakeSet() {
 #undef TANDEM_REGISTER
   set.attention_f32 = {qk_f32_f32_f32_4x1_avx2, av_f32_f32_f32_4x8_avx2};
   set.attention_f16 = {qk_f32_f32_f16_4x1_avx2, av_f32_f32_f16_4x8_avx2};
+  set.attention_int8 = &kIntegerAttentionAvx2;
   set.gemm = gemm_f32_f32_f32_4x3_avx2;
   set.dot = dot_f32_f32_f32_1x8_avx2;
   set.exp_sum = exp_sum_f32_1x8_avx2;

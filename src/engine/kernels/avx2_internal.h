@@ -47,5 +47,31 @@ TANDEM_INLINE __m256i TailMask(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
+// As scalar.cc's Exp, eight at a time; x in [kExpZeroBelow, kExpLargest].
+TANDEM_INLINE __m256 Exp(__m256 x) {
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504F)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
+  __m256 e = _mm256_set1_ps(1.0F / 5040);
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F / 720));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F / 120));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F / 24));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F / 6));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(0.5F));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F));
+  e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0F));
+  // 2^n by its bits: n is in [-126, 127].
+  const __m256i power =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(e, _mm256_castsi256_ps(power));
+}
+
+TANDEM_INLINE __m256 ExpOrZero(__m256 x) {
+  const __m256 limit = _mm256_set1_ps(kExpZeroBelow);
+  const __m256 is_zero = _mm256_cmp_ps(x, limit, _CMP_LT_OQ);
+  return _mm256_andnot_ps(is_zero, Exp(x));
+}
+
 }  // namespace
 }  // namespace tandem::kernels

@@ -1,6 +1,7 @@
 #include <string>
 
 #include "base/log.h"
+#include "engine/kernels/integer_attention_internal.h"
 #include "engine/kernels/kernels.h"
 #include "os/paths.h"
 
@@ -21,25 +22,43 @@ constexpr IsaInfo kFastestFirst[] = {
     {Isa::kScalar, "scalar", "nothing"},
 };
 
-// A set with the tile kernels of another. What computes in floats has no faster form in it yet.
-[[maybe_unused]] KernelSet WithTiles(const KernelSet& base, Isa isa, const TileSet& tiles) {
-  KernelSet set = base;
-  set.isa = isa;
-  set.tiles = &tiles;
-  return set;
-}
+// What a set has of its own; what computes in floats has no faster form in it yet.
+struct OwnKernels {
+  Isa isa;
+  const TileSet* tiles;
+  decltype(IntegerAttention::multiply) multiply;
+};
+
+// A set that takes the rest from another.
+struct DerivedSet {
+  [[maybe_unused]] DerivedSet(const KernelSet& base, const OwnKernels& own)
+      : attention(*base.attention_int8), set(base) {
+    attention.multiply = own.multiply;
+    set.isa = own.isa;
+    set.tiles = own.tiles;
+    set.attention_int8 = &attention;
+  }
+  DerivedSet(const DerivedSet&) = delete;
+  DerivedSet& operator=(const DerivedSet&) = delete;
+
+  IntegerAttention attention;
+  KernelSet set;
+};
 
 // Null where this build does not have the set.
 const KernelSet* FindSet(Isa isa) {
 #if defined(TANDEM_KERNELS_X86)
-  static const KernelSet avx512vnni = WithTiles(Avx2Kernels(), Isa::kAvx512Vnni, kTilesAvx512Vnni);
-  if (isa == Isa::kAvx512Vnni) return &avx512vnni;
+  static const DerivedSet avx512vnni(
+      Avx2Kernels(), {Isa::kAvx512Vnni, &kTilesAvx512Vnni, multiply_s32_s16_s8_4x64_avx512vnni});
+  if (isa == Isa::kAvx512Vnni) return &avx512vnni.set;
   if (isa == Isa::kAvx2) return &Avx2Kernels();
 #elif defined(TANDEM_KERNELS_NEON)
-  static const KernelSet dotprod = WithTiles(ScalarKernels(), Isa::kNeonDotprod, kTilesNeonDotprod);
-  static const KernelSet i8mm = WithTiles(ScalarKernels(), Isa::kNeonI8mm, kTilesNeonI8mm);
-  if (isa == Isa::kNeonDotprod) return &dotprod;
-  if (isa == Isa::kNeonI8mm) return &i8mm;
+  static const DerivedSet dotprod(
+      ScalarKernels(), {Isa::kNeonDotprod, &kTilesNeonDotprod, multiply_s32_s16_s8_4x8_neon});
+  static const DerivedSet i8mm(ScalarKernels(),
+                               {Isa::kNeonI8mm, &kTilesNeonI8mm, multiply_s32_s16_s8_4x8_neon});
+  if (isa == Isa::kNeonDotprod) return &dotprod.set;
+  if (isa == Isa::kNeonI8mm) return &i8mm.set;
 #endif
   return isa == Isa::kScalar ? &ScalarKernels() : nullptr;
 }

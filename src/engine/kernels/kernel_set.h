@@ -95,12 +95,54 @@ struct AttentionKernels {
              int head_dim, float* out) = nullptr;
 };
 
+// Where the softmax of one row (a token's query head) stands after some tiles.
+struct SoftmaxRow {
+  float max = 0;           // -infinity before the first tile
+  float sum = 0;           // of exp(score - max)
+  float correction = 0;    // what sums made before the latest tile are multiplied with
+  float weight_scale = 0;  // of the latest tile's weights
+};
+
+// Attention over tiles of int8 codes (kv_tile.h). Integer sums are exact, so they are the same on
+// every instruction set.
+struct IntegerAttention {
+  // x, in blocks of `block` (a power of two, at least 8): the Walsh-Hadamard transform, not
+  // normalised; twice it multiplies with `block`. The same bits on every set.
+  //   x (in, out) [n], n a multiple of block
+  void (*hadamard)(float* x, int n, int block) = nullptr;
+  // codes[i] = round(x[i] * (limit / max|x|)), ties to even; returns max|x| / limit. All zeros, the
+  // scale too, where max|x| is below kTinyCode. The same bits on every set. NaN and infinities give
+  // codes in range and a scale that is not finite.
+  //   x [n], n a multiple of 8
+  float (*quantize_s8)(const float* x, int n, int8_t* codes) = nullptr;  // limit 127
+  float (*quantize_s16)(const float* x, int n, float limit, int16_t* codes) = nullptr;
+  // c[r][j] = sum over k of a[r][k] * b[k / 2][j][k % 2]
+  //   a [n_rows, a_stride] int16, n_rows in [1, kMaxQueries], n_k even, no sum beyond int32
+  //   b [n_k / 2, b_stride, 2] int8, the first n columns of it, n a multiple of 8
+  //   c (out) [n_rows, c_stride] int32
+  void (*multiply)(const int16_t* a, int a_stride, int n_rows, const int8_t* b, int b_stride, int n,
+                   int n_k, int32_t* c, int c_stride) = nullptr;
+  // Takes a tile's scores, dots[p] * (query_scale * key_scales[p]), into a row's softmax, and gives
+  // the weights of its values: weights[p] * weight_scale = exp(score - max) * value_scales[p].
+  //   dots, key_scales, value_scales [kTilePositions], of which n in [1, kTilePositions] count
+  //   weights (out) [kTilePositions] int16, zero from n on
+  void (*softmax)(const int32_t* dots, int n, float query_scale, const float* key_scales,
+                  const float* value_scales, SoftmaxRow* row, int16_t* weights) = nullptr;
+  // out[i] = out[i] * correction + c[i] * scale, each product rounded. The same bits on every set.
+  //   c, out [n], n a multiple of 8
+  void (*accumulate)(const int32_t* c, float correction, float scale, int n, float* out) = nullptr;
+};
+// Largest magnitude that is quantised as zeros: limit / max|x| must stay finite.
+inline constexpr float kTinyCode = 1e-30F;
+inline constexpr float kWeightLimit = 32767.0F;
+
 struct KernelSet {
   Isa isa = Isa::kScalar;
   // By quant::Type; null where there is no such type.
   TypeKernels types[31] = {};
   AttentionKernels attention_f32;
   AttentionKernels attention_f16;
+  const IntegerAttention* attention_int8 = nullptr;
   // y[t * y_stride + r] = dot(panel row r, token t); the same bits as gemv on the packed row.
   //   panel [n_rows, panel_stride] f32;  x [n_tokens, x_stride] f32;  y (out) f32
   void (*gemm)(const float* panel, int64_t panel_stride, int64_t n_rows, int64_t k, const float* x,
@@ -117,6 +159,11 @@ struct KernelSet {
 
   const TypeKernels& ForType(quant::Type type) const { return types[static_cast<int>(type)]; }
 };
+
+extern const IntegerAttention kIntegerAttentionScalar;
+#if defined(TANDEM_KERNELS_X86)
+extern const IntegerAttention kIntegerAttentionAvx2;
+#endif
 
 const KernelSet& ScalarKernels();
 #if defined(TANDEM_KERNELS_X86)

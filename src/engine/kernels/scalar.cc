@@ -187,6 +187,7 @@ consteval KernelSet MakeSet() {
                        .av = av_f32_f32_any_1x8_scalar<float>};
   set.attention_f16 = {.qk = qk_f32_f32_any_1x8_scalar<uint16_t>,
                        .av = av_f32_f32_any_1x8_scalar<uint16_t>};
+  set.attention_int8 = &kIntegerAttentionScalar;
   set.gemm = gemm_f32_f32_f32_1x1_scalar;
   set.dot = dot_f32_f32_f32_1x8_scalar;
   set.exp_sum = exp_sum_f32_1x8_scalar;

@@ -62,6 +62,12 @@ Status Near(const KernelSet& set, std::string_view kernel, int64_t index, double
   return Differs(set, kernel, index, got, want);
 }
 
+// The same float, or both NaN.
+Status Same(const KernelSet& set, std::string_view kernel, int64_t index, float got, float want) {
+  if (got == want || (std::isnan(got) && std::isnan(want))) return {};
+  return Differs(set, kernel, index, got, want);
+}
+
 // Rows of every remainder of the row tile, so many blocks (dense types: odd lengths), and tokens of
 // every remainder of the token tile.
 Status TestType(const KernelSet& set, Type type, Noise* noise) {
@@ -154,6 +160,101 @@ Status TestAttention(const KernelSet& set, bool half, Noise* noise) {
   return {};
 }
 
+// Every number of rows; columns of every remainder of the column tiles; an odd number of positions.
+Status TestIntegerAttention(const KernelSet& set, Noise* noise) {
+  const IntegerAttention& kernels = *set.attention_int8;
+  const IntegerAttention& reference = kIntegerAttentionScalar;
+  constexpr int kColumns = 64 + 16 + 8;
+  constexpr int kDepth = 24;
+  std::vector<int8_t> codes(kDepth * kColumns);
+  for (int8_t& code : codes) code = static_cast<int8_t>(noise->Next() * 127.9F);
+  std::vector<int16_t> left(kMaxQueries * kDepth);
+  for (int16_t& value : left) value = static_cast<int16_t>(noise->Next() * 32767.9F);
+  for (int n_rows = 1; n_rows <= kMaxQueries; ++n_rows) {
+    for (const int n : {8, 16, 24, 64, 72, kColumns}) {
+      std::vector<int32_t> got(n_rows * kColumns, -1);
+      std::vector<int32_t> want = got;
+      kernels.multiply(left.data(), kDepth, n_rows, codes.data(), kColumns, n, kDepth, got.data(),
+                       kColumns);
+      reference.multiply(left.data(), kDepth, n_rows, codes.data(), kColumns, n, kDepth,
+                         want.data(), kColumns);
+      for (size_t i = 0; i < got.size(); ++i) {
+        TANDEM_RETURN_IF_ERROR(
+            Near(set, "attention's product", static_cast<int64_t>(i), got[i], want[i], 0));
+      }
+    }
+  }
+
+  constexpr int kN = 96;  // blocks of 32
+  const std::vector<float> x = noise->Take(kN);
+  for (const int block : {8, 32}) {
+    std::vector<float> got = x;
+    std::vector<float> want = x;
+    kernels.hadamard(got.data(), kN, block);
+    reference.hadamard(want.data(), kN, block);
+    for (int i = 0; i < kN; ++i) {
+      TANDEM_RETURN_IF_ERROR(Near(set, "hadamard", i, got[i], want[i], 0));
+    }
+  }
+  for (const float factor : {1.0F, 1e-35F, std::numeric_limits<float>::infinity()}) {
+    std::vector<float> scaled = x;
+    for (float& value : scaled) value *= factor;
+    int8_t bytes[2][kN];
+    int16_t words[2][kN];
+    float scales[2][2];
+    for (int i = 0; i < 2; ++i) {
+      const IntegerAttention& side = i == 0 ? kernels : reference;
+      scales[i][0] = side.quantize_s8(scaled.data(), kN, bytes[i]);
+      scales[i][1] = side.quantize_s16(scaled.data(), kN, 32767.0F, words[i]);
+    }
+    TANDEM_RETURN_IF_ERROR(Same(set, "quantize_s8's scale", 0, scales[0][0], scales[1][0]));
+    TANDEM_RETURN_IF_ERROR(Same(set, "quantize_s16's scale", 0, scales[0][1], scales[1][1]));
+    for (int i = 0; i < kN; ++i) {
+      TANDEM_RETURN_IF_ERROR(Near(set, "quantize_s8", i, bytes[0][i], bytes[1][i], 0));
+      TANDEM_RETURN_IF_ERROR(Near(set, "quantize_s16", i, words[0][i], words[1][i], 0));
+    }
+  }
+
+  std::vector<int32_t> dots(kTilePositions);
+  for (int32_t& dot : dots) dot = static_cast<int32_t>(noise->Next() * 1e6F);
+  std::vector<float> scales = noise->Take(2 * kTilePositions);
+  for (float& scale : scales) scale = std::fabs(scale) + 0.01F;
+  const float lowest = -std::numeric_limits<float>::infinity();
+  SoftmaxRow got = {.max = lowest};
+  SoftmaxRow want = {.max = lowest};
+  for (const int n : {kTilePositions, 13, 8}) {
+    int16_t got_weights[kTilePositions];
+    int16_t want_weights[kTilePositions];
+    kernels.softmax(dots.data(), n, 4e-6F, scales.data(), scales.data() + kTilePositions, &got,
+                    got_weights);
+    reference.softmax(dots.data(), n, 4e-6F, scales.data(), scales.data() + kTilePositions, &want,
+                      want_weights);
+    // exp() is within 4e-7 of the true value on both sides, a weight within half a code.
+    TANDEM_RETURN_IF_ERROR(Near(set, "softmax's maximum", n, got.max, want.max, 0));
+    TANDEM_RETURN_IF_ERROR(Near(set, "softmax's sum", n, got.sum, want.sum, 1e-5 * want.sum));
+    TANDEM_RETURN_IF_ERROR(
+        Near(set, "softmax's correction", n, got.correction, want.correction, 1e-6));
+    TANDEM_RETURN_IF_ERROR(Near(set, "softmax's scale", n, got.weight_scale, want.weight_scale,
+                                1e-6 * want.weight_scale));
+    for (int p = 0; p < kTilePositions; ++p) {
+      TANDEM_RETURN_IF_ERROR(
+          Near(set, "softmax's weights", p, got_weights[p], want_weights[p], p < n ? 1 : 0));
+    }
+    for (int32_t& dot : dots) dot += 100'000;
+  }
+
+  std::vector<float> out = x;
+  std::vector<float> expected = x;
+  std::vector<int32_t> sums(kN);
+  for (int32_t& sum : sums) sum = static_cast<int32_t>(noise->Next() * 1e9F);
+  kernels.accumulate(sums.data(), 0.37F, 1e-9F, kN, out.data());
+  reference.accumulate(sums.data(), 0.37F, 1e-9F, kN, expected.data());
+  for (int i = 0; i < kN; ++i) {
+    TANDEM_RETURN_IF_ERROR(Near(set, "accumulate", i, out[i], expected[i], 0));
+  }
+  return {};
+}
+
 Status TestElementwise(const KernelSet& set, Noise* noise) {
   constexpr int64_t kN = 21;  // two vectors and a tail
   const KernelSet& reference = ScalarKernels();
@@ -203,12 +304,6 @@ class Aligned {
 
 constexpr Scheme kTileSchemes[] = {Scheme::kInt4G128, Scheme::kInt4G32, Scheme::kInt8G128,
                                    Scheme::kInt8G32};
-
-// The same float, or both NaN.
-Status Same(const KernelSet& set, std::string_view kernel, int64_t index, float got, float want) {
-  if (got == want || (std::isnan(got) && std::isnan(want))) return {};
-  return Differs(set, kernel, index, got, want);
-}
 
 // Two strips, the second of one row. Codes at random and at the ends of their range, where sums are
 // widest.
@@ -294,6 +389,7 @@ Status SelfTest(const KernelSet& set) {
   for (const Type type : kTypes) TANDEM_RETURN_IF_ERROR(TestType(set, type, &noise));
   TANDEM_RETURN_IF_ERROR(TestAttention(set, false, &noise));
   TANDEM_RETURN_IF_ERROR(TestAttention(set, true, &noise));
+  TANDEM_RETURN_IF_ERROR(TestIntegerAttention(set, &noise));
   TANDEM_RETURN_IF_ERROR(TestElementwise(set, &noise));
   for (const int group : {32, 128}) TANDEM_RETURN_IF_ERROR(TestQuantize(set, group, &noise));
   for (const Scheme scheme : kTileSchemes) {

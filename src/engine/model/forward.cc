@@ -1,8 +1,9 @@
 // The batch step. Comments give shapes; T is the number of tokens of the step.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <new>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/model/model.h"
@@ -57,6 +58,44 @@ class AlignedBytes {
   size_t size_;
 };
 
+// A matrix's rows [begin, end) by themselves; empty where a packed one cannot be cut there.
+std::optional<ops::Matrix> CutRows(ops::Matrix matrix, int64_t begin, int64_t end) {
+  matrix.data += begin * static_cast<int64_t>(matrix.row_bytes);
+  matrix.n_rows = end - begin;
+  return matrix;
+}
+std::optional<ops::PackedMatrix> CutRows(ops::PackedMatrix matrix, int64_t begin, int64_t end) {
+  if (begin % kernels::kStripRows != 0) return std::nullopt;
+  matrix.data += begin / kernels::kStripRows * kernels::StripBytes(matrix.scheme, matrix.n_cols);
+  matrix.n_rows = end - begin;
+  return matrix;
+}
+
+template <typename Part>
+bool CutParts(const std::vector<Part>& parts, int64_t begin, int64_t end, std::vector<Part>* out) {
+  int64_t first = 0;
+  for (const Part& part : parts) {
+    const int64_t from = std::max(begin, first) - first;
+    const int64_t to = std::min(end, first + part.n_rows) - first;
+    first += part.n_rows;
+    if (from >= to) continue;
+    const auto rows = CutRows(part, from, to);
+    if (!rows) return false;
+    out->push_back(*rows);
+  }
+  return true;
+}
+
+// Likewise of a layer.
+std::optional<Linear> RowsOf(const Linear& linear, int64_t begin, int64_t end) {
+  Linear rows;
+  if (!CutParts(linear.blocks, begin, end, &rows.blocks) ||
+      !CutParts(linear.strips, begin, end, &rows.strips)) {
+    return std::nullopt;
+  }
+  return rows;
+}
+
 // Tokens of `width` floats that make a chunk.
 int64_t ChunkTokens(int64_t width) { return std::max<int64_t>(1, kChunkFloats / width); }
 
@@ -68,10 +107,16 @@ struct Forward::Scratch {
     KvCache* cache = nullptr;
     int position = 0;
   };
+  // Consecutive tokens of one sequence that go through attention together.
+  struct Block {
+    int first = 0;  // token of the step
+    int n_tokens = 0;
+  };
 
   Scratch(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
           const StepLimits& limits, int n_threads)
       : places(limits.max_tokens),
+        blocks(limits.max_tokens),
         x(limits.max_tokens * int64_t{h.d_model}),
         branch(x.size()),
         qkv(limits.max_tokens * (h.q_dim() + 2 * h.kv_dim())),
@@ -80,11 +125,12 @@ struct Forward::Scratch {
         hidden(limits.max_tokens * int64_t{h.d_ff}),
         cos(limits.max_tokens * int64_t{h.rotary_dim} / 2),
         sin(cos.size()),
-        head_rows(limits.max_logit_rows * int64_t{h.d_model}),
+        per_thread(n_threads * ops::AttentionScratchBytes(h.head_dim)),
         panels(packed ? 0 : n_threads * PanelFloats(h)),
         activations(ActivationBytes(h, kernels, packed, limits)) {}
 
   std::vector<Place> places;     // [T]
+  std::vector<Block> blocks;     // of the T tokens, at most as many
   std::vector<float> x;          // [T, d_model] the residual stream
   std::vector<float> branch;     // [T, d_model] input of a block, normalised; then its output
   std::vector<float> qkv;        // [T, q_dim + 2 kv_dim]
@@ -93,7 +139,7 @@ struct Forward::Scratch {
   std::vector<float> hidden;     // [T, d_ff]
   std::vector<float> cos;        // [T, rotary_dim / 2]
   std::vector<float> sin;        // [T, rotary_dim / 2]
-  std::vector<float> head_rows;  // [logit rows, d_model]
+  AlignedBytes per_thread;       // [n_threads, AttentionScratchBytes]
   std::vector<float> panels;     // [n_threads, PanelFloats]; none of a package
   AlignedBytes activations;      // of the widest input of a linear layer; of a package only
 };
@@ -102,10 +148,11 @@ uint64_t ScratchBytes(const Hyperparameters& h, const kernels::KernelSet& kernel
                       const StepLimits& limits, int n_threads) {
   const int64_t per_token =
       2 * int64_t{h.d_model} + 2 * h.q_dim() + 2 * h.kv_dim() + int64_t{h.d_ff} + h.rotary_dim;
-  const int64_t n_floats =
-      per_token * limits.max_tokens + int64_t{h.d_model} * limits.max_logit_rows +
-      GateUpFloats(h, packed, limits, n_threads) + (packed ? 0 : PanelFloats(h) * n_threads);
+  const int64_t n_floats = per_token * limits.max_tokens +
+                           GateUpFloats(h, packed, limits, n_threads) +
+                           (packed ? 0 : PanelFloats(h) * n_threads);
   return static_cast<uint64_t>(n_floats) * sizeof(float) +
+         static_cast<uint64_t>(n_threads * ops::AttentionScratchBytes(h.head_dim)) +
          static_cast<uint64_t>(ActivationBytes(h, kernels, packed, limits));
 }
 
@@ -136,7 +183,19 @@ Result<std::unique_ptr<Forward>> Forward::Create(std::shared_ptr<const Model> mo
   forward->model_ = std::move(model);
   forward->pool_ = pool;
   forward->limits_ = limits;
+  forward->SplitLastLayer();
   return forward;
+}
+
+// Rows of the last layer's fused q, k and v that can be made without the others.
+void Forward::SplitLastLayer() {
+  const Hyperparameters& h = model_->hyperparameters();
+  const Linear& qkv = model_->weights().layers.back().qkv;
+  auto queries = RowsOf(qkv, 0, h.q_dim());
+  auto keys_values = RowsOf(qkv, h.q_dim(), h.q_dim() + 2 * h.kv_dim());
+  if (!queries || !keys_values) return;
+  last_queries_ = std::make_unique<const Linear>(*std::move(queries));
+  last_keys_values_ = std::make_unique<const Linear>(*std::move(keys_values));
 }
 
 uint64_t Forward::scratch_bytes() const {
@@ -197,14 +256,22 @@ Status Forward::Validate(std::span<const BatchEntry> batch, std::span<float> log
 
 Status Forward::Step(std::span<const BatchEntry> batch, std::span<float> logits) {
   TANDEM_RETURN_IF_ERROR(Validate(batch, logits));
-  const int n_tokens = Place(batch);
+  for (const BatchEntry& entry : batch) {
+    TANDEM_RETURN_IF_ERROR(entry.cache->Reserve(static_cast<int>(entry.token_ids.size())));
+  }
+  int n_tokens = Place(batch);
   Embed(batch);
   Rotary(n_tokens);
-  for (int layer = 0; layer < model_->hyperparameters().n_layers; ++layer) {
+  const int last = model_->hyperparameters().n_layers - 1;
+  for (int layer = 0; layer < last; ++layer) {
     Attention(layer, n_tokens);
     FeedForward(layer, n_tokens);
   }
-  Head(batch, logits);
+  n_tokens = LastLayer(batch, n_tokens);
+  if (n_tokens > 0) {
+    Project(model_->weights().head, scratch_->x.data(), &model_->weights().output_norm, n_tokens,
+            logits.data());
+  }
   for (const BatchEntry& entry : batch) {
     entry.cache->Extend(static_cast<int>(entry.token_ids.size()));
   }
@@ -297,72 +364,145 @@ void Forward::AddBranch(int n_tokens) {
 
 // x += W_o Attend(rotate(q), rotate(k), v) with q, k, v = W_qkv RmsNorm(x) + bias
 void Forward::Attention(int layer, int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
   const LayerWeights& weights = model_->weights().layers[layer];
   Project(weights.qkv, scratch_->x.data(), &weights.attention_norm, n_tokens, scratch_->qkv.data());
-  StoreKeysAndValues(layer, n_tokens);
-  AttendHeads(layer, n_tokens);
+  PlaceHeads(layer, n_tokens, h.n_heads, h.n_kv_heads);
+  AttendHeads(layer, n_tokens, h.q_dim() + 2 * h.kv_dim());
   Project(weights.attention_output, scratch_->attention.data(), nullptr, n_tokens,
           scratch_->branch.data());
   AddBranch(n_tokens);
 }
 
-// Adds the bias, rotates queries and keys, and puts keys and values where they stay.
-void Forward::StoreKeysAndValues(int layer, int n_tokens) {
+// The last layer matters only to tokens whose logits are wanted; of the others it makes keys and
+// values. Afterwards x has the wanted rows alone, whose number comes back.
+int Forward::LastLayer(std::span<const BatchEntry> batch, int n_tokens) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const int layer = h.n_layers - 1;
+  int n_rows = 0;
+  for (const BatchEntry& entry : batch) n_rows += entry.n_logit_rows;
+  if (n_rows == n_tokens || !last_queries_) {
+    Attention(layer, n_tokens);
+    KeepLogitRows(batch);
+    if (n_rows > 0) FeedForward(layer, n_rows);
+    return n_rows;
+  }
+  const LayerWeights& weights = model_->weights().layers[layer];
+  Project(*last_keys_values_, scratch_->x.data(), &weights.attention_norm, n_tokens,
+          scratch_->qkv.data());
+  PlaceHeads(layer, n_tokens, 0, h.n_kv_heads);
+  KeepLogitRows(batch);
+  if (n_rows == 0) return 0;
+  Project(*last_queries_, scratch_->x.data(), &weights.attention_norm, n_rows,
+          scratch_->qkv.data());
+  PlaceHeads(layer, n_rows, h.n_heads, 0);
+  AttendHeads(layer, n_rows, h.q_dim());
+  Project(weights.attention_output, scratch_->attention.data(), nullptr, n_rows,
+          scratch_->branch.data());
+  AddBranch(n_rows);
+  FeedForward(layer, n_rows);
+  return n_rows;
+}
+
+// Moves what belongs to the tokens whose logits are wanted to the front.
+void Forward::KeepLogitRows(std::span<const BatchEntry> batch) {
+  const int64_t width = model_->hyperparameters().d_model;
+  const int64_t n_pairs = model_->hyperparameters().rotary_dim / 2;
+  const auto move = [](std::vector<float>& rows, int64_t row_width, int64_t from, int64_t to) {
+    std::copy_n(rows.data() + from * row_width, row_width, rows.data() + to * row_width);
+  };
+  int64_t end = 0;
+  int64_t to = 0;
+  for (const BatchEntry& entry : batch) {
+    end += static_cast<int64_t>(entry.token_ids.size());
+    for (int64_t from = end - entry.n_logit_rows; from < end; ++from, ++to) {
+      if (from == to) continue;
+      move(scratch_->x, width, from, to);
+      move(scratch_->cos, n_pairs, from, to);
+      move(scratch_->sin, n_pairs, from, to);
+      scratch_->places[to] = scratch_->places[from];
+    }
+  }
+}
+
+// Of every token's row of qkv (n_queries heads of q, then n_kv heads of k, then of v; one of the
+// two may be none): adds the bias, rotates q and k, and puts k and v where they stay.
+void Forward::PlaceHeads(int layer, int n_tokens, int n_queries, int n_kv) {
   const Hyperparameters& h = model_->hyperparameters();
   const std::vector<float>& bias = model_->weights().layers[layer].qkv_bias;
-  const int64_t width = h.q_dim() + 2 * h.kv_dim();
+  const int64_t width = int64_t{n_queries + 2 * n_kv} * h.head_dim;
+  const int64_t bias_begin = n_queries > 0 ? 0 : h.q_dim();
   const int n_pairs = h.rotary_dim / 2;
-  const auto store = [&](const float* row, const KvCache& cache, std::byte* plane, int position) {
-    std::byte* slot = plane + position * cache.row_bytes();
-    if (cache.type() == KvType::kF16) {
-      model_->kernels().half_from_float(row, h.head_dim, reinterpret_cast<uint16_t*>(slot));
-    } else {
-      std::memcpy(slot, row, cache.row_bytes());
-    }
-  };
-  pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int, int64_t begin, int64_t end) {
+  const int64_t scratch_bytes = ops::AttentionScratchBytes(h.head_dim);
+  pool_->ParallelFor(n_tokens, ChunkTokens(width), [&](int worker, int64_t begin, int64_t end) {
+    const auto scratch = scratch_->per_thread.span().subspan(worker * scratch_bytes, scratch_bytes);
     for (int64_t t = begin; t < end; ++t) {
-      float* qkv = scratch_->qkv.data() + t * width;
-      if (!bias.empty()) ops::Add(qkv, bias.data(), width);
+      float* row = scratch_->qkv.data() + t * width;
+      if (!bias.empty()) ops::Add(row, bias.data() + bias_begin, width);
       const float* cos = scratch_->cos.data() + t * n_pairs;
       const float* sin = scratch_->sin.data() + t * n_pairs;
-      for (int head = 0; head < h.n_heads + h.n_kv_heads; ++head) {
-        ops::Rotate(qkv + int64_t{head} * h.head_dim, n_pairs, cos, sin);
+      for (int head = 0; head < n_queries + n_kv; ++head) {
+        ops::Rotate(row + int64_t{head} * h.head_dim, n_pairs, cos, sin);
       }
       const auto [cache, position] = scratch_->places[t];
-      for (int head = 0; head < h.n_kv_heads; ++head) {
-        const float* key = qkv + h.q_dim() + int64_t{head} * h.head_dim;
-        store(key, *cache, cache->keys(layer, head), position);
-        store(key + h.kv_dim(), *cache, cache->values(layer, head), position);
+      const float* keys = row + int64_t{n_queries} * h.head_dim;
+      for (int head = 0; head < n_kv; ++head) {
+        const float* key = keys + int64_t{head} * h.head_dim;
+        ops::StoreKeyAndValue(model_->kernels(), ShapeOf(*cache), key, key + h.kv_dim(),
+                              position % kPageTokens, cache->tile(layer, head, position), scratch);
       }
     }
   });
 }
 
-// attention = softmax(q k^T / sqrt(head_dim)) v, every query head over its KV head's past.
-void Forward::AttendHeads(int layer, int n_tokens) {
+ops::AttentionShape Forward::ShapeOf(const KvCache& cache) const {
   const Hyperparameters& h = model_->hyperparameters();
-  const kernels::KernelSet& kernels = model_->kernels();
-  const int64_t width = h.q_dim() + 2 * h.kv_dim();
-  const int n_queries = h.n_heads / h.n_kv_heads;
-  const int64_t group = int64_t{n_queries} * h.head_dim;
-  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(h.head_dim)));
+  return {.type = cache.type(), .head_dim = h.head_dim, .n_queries = h.n_heads / h.n_kv_heads};
+}
+
+// Cuts the tokens into blocks that Attend() takes at once, and says how many.
+int Forward::MakeBlocks(int n_tokens) {
+  const int block_tokens = ops::BlockTokens(ShapeOf(*scratch_->places[0].cache));
+  int n_blocks = 0;
+  for (int t = 0; t < n_tokens;) {
+    int n = 1;
+    while (n < block_tokens && t + n < n_tokens &&
+           scratch_->places[t + n].cache == scratch_->places[t].cache) {
+      ++n;
+    }
+    scratch_->blocks[n_blocks++] = {t, n};
+    t += n;
+  }
+  return n_blocks;
+}
+
+// attention = softmax(q k^T / sqrt(head_dim)) v, every query head over its KV head's past. The
+// queries stand in qkv, `width` apart.
+void Forward::AttendHeads(int layer, int n_tokens, int64_t width) {
+  const Hyperparameters& h = model_->hyperparameters();
+  const int64_t group = int64_t{h.n_heads / h.n_kv_heads} * h.head_dim;
+  const int64_t scratch_bytes = ops::AttentionScratchBytes(h.head_dim);
+  const int n_blocks = MakeBlocks(n_tokens);
   int64_t n_positions = 0;
   for (int t = 0; t < n_tokens; ++t) n_positions += scratch_->places[t].position + 1;
-  // A token's work for one KV head is its positions times the group, twice.
-  const int64_t chunk = std::max<int64_t>(1, kChunkFloats * n_tokens / (group * n_positions));
-  pool_->ParallelFor(int64_t{n_tokens} * h.n_kv_heads, chunk, [&](int, int64_t begin, int64_t end) {
-    for (int64_t item = begin; item < end; ++item) {
-      const int64_t t = item / h.n_kv_heads;
-      const auto head = static_cast<int>(item % h.n_kv_heads);
-      const auto [cache, position] = scratch_->places[t];
-      ops::Attend(
-          kernels, cache->type() == KvType::kF16 ? kernels.attention_f16 : kernels.attention_f32,
-          scratch_->qkv.data() + t * width + head * group, n_queries, cache->keys(layer, head),
-          cache->values(layer, head), cache->row_bytes(), position + 1, h.head_dim, scale,
-          scratch_->attention.data() + t * h.q_dim() + head * group);
-    }
-  });
+  // A block's work for one KV head is its positions times the group, twice.
+  const int64_t chunk = std::max<int64_t>(1, kChunkFloats * n_blocks / (group * n_positions));
+  pool_->ParallelFor(
+      int64_t{n_blocks} * h.n_kv_heads, chunk, [&](int worker, int64_t begin, int64_t end) {
+        const auto scratch =
+            scratch_->per_thread.span().subspan(worker * scratch_bytes, scratch_bytes);
+        for (int64_t item = begin; item < end; ++item) {
+          const Scratch::Block block = scratch_->blocks[item / h.n_kv_heads];
+          const auto head = static_cast<int>(item % h.n_kv_heads);
+          const auto [cache, position] = scratch_->places[block.first];
+          ops::Attend(model_->kernels(), ShapeOf(*cache),
+                      scratch_->qkv.data() + block.first * width + head * group, width,
+                      block.n_tokens, position, cache->page_data(),
+                      cache->layout().tile_offset(layer, head),
+                      scratch_->attention.data() + block.first * h.q_dim() + head * group,
+                      h.q_dim(), scratch);
+        }
+      });
 }
 
 // x += W_down (silu(gate) * up) with gate, up = W_gate_up RmsNorm(x)
@@ -390,22 +530,6 @@ void Forward::FeedForward(int layer, int n_tokens) {
   }
   Project(weights.down, scratch_->hidden.data(), nullptr, n_tokens, scratch_->branch.data());
   AddBranch(n_tokens);
-}
-
-// logits = W_head RmsNorm(x), for the rows that were asked for.
-void Forward::Head(std::span<const BatchEntry> batch, std::span<float> logits) {
-  const Weights& weights = model_->weights();
-  const int64_t width = model_->hyperparameters().d_model;
-  int64_t end = 0;
-  int n_rows = 0;
-  for (const BatchEntry& entry : batch) {
-    end += static_cast<int64_t>(entry.token_ids.size());
-    const float* rows = scratch_->x.data() + (end - entry.n_logit_rows) * width;
-    std::copy_n(rows, entry.n_logit_rows * width, scratch_->head_rows.data() + n_rows * width);
-    n_rows += entry.n_logit_rows;
-  }
-  if (n_rows == 0) return;
-  Project(weights.head, scratch_->head_rows.data(), &weights.output_norm, n_rows, logits.data());
 }
 
 }  // namespace tandem::model

@@ -4,21 +4,25 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
+#include <vector>
 
 #include "base/error.h"
 #include "engine/model/hyperparameters.h"
+#include "engine/model/kv_page.h"
 
 namespace tandem::model {
 
-// kF32 keeps the forward step exact to float rounding; kF16 halves the memory and rounds every key
-// and value to 11 bits.
-enum class KvType { kF32, kF16 };
-
-// Bytes that a cache of so many tokens takes when full.
+// Bytes that the pages of a cache of so many tokens take.
 uint64_t KvCacheBytes(const Hyperparameters& hyperparameters, KvType type, int64_t context_tokens);
 
-// Keys (rotated) and values of one sequence, for every layer. The memory is reserved at once but
-// becomes resident only as tokens arrive.
+// Keys (rotated) and values of one sequence, for every layer, in pages that come as tokens do.
+// Pages can be shared with other caches of the same beginning; who goes on in the middle of a
+// shared page gets a copy of it first.
+//
+//   kF32   exact to float rounding: for references
+//   kF16   rounds every key and value to 11 bits
+//   kInt8  to 8 bits with a scale per token and head, after a Hadamard rotation: half of kF16
 //
 // Which LongRoPE factors apply is decided here, once, by the context: keys rotated with different
 // factors in one cache would be garbage.
@@ -30,9 +34,9 @@ class KvCache {
     int context_tokens = 0;  // 1 .. hyperparameters.context_length
     KvType type = KvType::kF32;
   };
+  using Pages = std::vector<std::shared_ptr<const KvPage>>;
 
-  // Errors: kInvalidArgument for a context that the model does not have, kResourceExhausted if the
-  // memory cannot be reserved.
+  // Errors: kInvalidArgument for a context that the model does not have.
   static Result<std::unique_ptr<KvCache>> Create(const Hyperparameters& hyperparameters,
                                                  const Options& options);
   KvCache(const KvCache&) = delete;
@@ -41,45 +45,56 @@ class KvCache {
   int length() const { return length_; }  // tokens that are cached
   int context_tokens() const { return context_tokens_; }
   int free_tokens() const { return context_tokens_ - length_; }
-  KvType type() const { return type_; }
+  KvType type() const { return layout_.type; }
   bool uses_long_rope() const { return uses_long_rope_; }
-  uint64_t bytes() const { return bytes_; }  // reserved
+  // Of the pages held, shared ones too; and when the context is full.
+  uint64_t bytes() const { return pages_.size() * layout_.page_bytes(); }
+  uint64_t full_bytes() const;
 
-  // Forgets everything after the first n_tokens; the next step continues there.
-  // Errors: kInvalidArgument if n_tokens is negative or above length().
+  // Forgets everything after the first n_tokens, and pages that held nothing else; the next step
+  // continues there. For a token or a whole speculation taken back, and for the next turn of a
+  // chat. Errors: kInvalidArgument if n_tokens is negative or above length().
   Status Truncate(int n_tokens);
 
+  // The pages of the first n_tokens, 0 <= n_tokens <= length(). From now on this cache only reads
+  // them.
+  Pages Share(int n_tokens);
+  // Makes an empty cache hold the first n_tokens of pages that a cache with the same options
+  // shared.
+  // Errors: kInvalidArgument for pages of another layout or too few of them, and where tokens are
+  // held already.
+  Status Adopt(std::span<const std::shared_ptr<const KvPage>> pages, int n_tokens);
+
   // For the forward step.
-  // [context_tokens, head_dim] elements of type(), one KV head of one layer.
-  std::byte* keys(int layer, int kv_head) { return data_.get() + Offset(layer, kv_head); }
-  std::byte* values(int layer, int kv_head) {
-    return data_.get() + Offset(layer, kv_head) + plane_bytes_;
-  }
-  size_t row_bytes() const { return row_bytes_; }  // of one position in keys() or values()
+  const KvLayout& layout() const { return layout_; }
   bool Fits(const Hyperparameters& hyperparameters) const;
+  // Makes the pages of the next n_tokens writable; changes nothing that can be seen.
+  // Errors: kResourceExhausted.
+  Status Reserve(int n_tokens);
+  // The tile of a position that was reserved, of one layer and KV head.
+  std::byte* tile(int layer, int kv_head, int position) {
+    return pages_[position / kPageTokens].own->data() + layout_.tile_offset(layer, kv_head);
+  }
+  // Starts of all pages.
+  std::span<const std::byte* const> page_data() const { return page_data_; }
   void Extend(int n_tokens) { length_ += n_tokens; }
 
  private:
-  struct Free {
-    void operator()(std::byte* data) const;
+  struct Held {
+    std::shared_ptr<const KvPage> page;
+    KvPage* own;  // the same, or null: not to be written
   };
 
   KvCache() = default;
-  size_t Offset(int layer, int kv_head) const {
-    return (static_cast<size_t>(layer) * n_kv_heads_ + kv_head) * 2 * plane_bytes_;
-  }
+  void Push(Held held);
+  void KeepPages(size_t n);
 
-  int n_layers_ = 0;
-  int n_kv_heads_ = 0;
-  int head_dim_ = 0;
+  KvLayout layout_;
   int context_tokens_ = 0;
   int length_ = 0;
-  KvType type_ = KvType::kF32;
   bool uses_long_rope_ = false;
-  size_t row_bytes_ = 0;    // head_dim elements
-  size_t plane_bytes_ = 0;  // context_tokens rows
-  uint64_t bytes_ = 0;
-  std::unique_ptr<std::byte[], Free> data_;  // [n_layers, n_kv_heads, 2 (K, V), plane_bytes]
+  std::vector<Held> pages_;                  // at least length() tokens' worth
+  std::vector<const std::byte*> page_data_;  // [pages_.size()]
 };
 
 }  // namespace tandem::model

@@ -22,6 +22,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/model/hyperparameters.h"
 #include "engine/model/kv_cache.h"
+#include "engine/ops/attention.h"
 #include "engine/ops/thread_pool.h"
 #include "engine/package/file.h"
 
@@ -125,8 +126,8 @@ class Forward {
   // sequence was cut into steps, nor on the number of threads, bit for bit.
   // Errors: kInvalidArgument for a token id outside the vocabulary, an empty entry, a cache that is
   // of another shape or listed twice, more tokens or rows than the limits; kResourceExhausted if a
-  // cache has no room. Nothing has changed then.
-  // Never allocates.
+  // cache has no room or there is no memory for its pages. Nothing has changed then.
+  // Allocates pages of the caches and nothing else.
   // Cost: reads all weights once, model.bytes_per_token().
   // Source: pre-norm transformer with grouped-query attention (arXiv:2305.13245), rotary
   // embeddings (arXiv:2104.09864), SwiGLU (arXiv:2002.05202).
@@ -149,14 +150,21 @@ class Forward {
                float* y);
   void AddBranch(int n_tokens);
   void Attention(int layer, int n_tokens);
-  void StoreKeysAndValues(int layer, int n_tokens);
-  void AttendHeads(int layer, int n_tokens);
+  int LastLayer(std::span<const BatchEntry> batch, int n_tokens);
+  void KeepLogitRows(std::span<const BatchEntry> batch);
+  void PlaceHeads(int layer, int n_tokens, int n_queries, int n_kv);
+  ops::AttentionShape ShapeOf(const KvCache& cache) const;
+  int MakeBlocks(int n_tokens);
+  void AttendHeads(int layer, int n_tokens, int64_t width);
   void FeedForward(int layer, int n_tokens);
-  void Head(std::span<const BatchEntry> batch, std::span<float> logits);
+  void SplitLastLayer();
 
   std::shared_ptr<const Model> model_;
   ops::ThreadPool* pool_ = nullptr;
   StepLimits limits_;
+  // Of the last layer's qkv; null where its rows cannot be made separately.
+  std::unique_ptr<const Linear> last_queries_;
+  std::unique_ptr<const Linear> last_keys_values_;
   std::unique_ptr<Scratch> scratch_;
 };
 

@@ -201,13 +201,13 @@ TEST(PackTest, SequencesOfABatchDoNotDisturbEachOther) {
     std::vector<std::unique_ptr<KvCache>> caches;
     std::vector<BatchEntry> batch;
     for (size_t s = 0; s < n_sequences; ++s) {
-      caches.push_back(KvCache::Create(h, {.context_tokens = 128, .type = KvType::kF16}).value());
+      caches.push_back(KvCache::Create(h, {.context_tokens = 128, .type = KvType::kInt8}).value());
       batch.push_back({caches.back().get(), std::span(tokens).subspan(s, 1 + s % 3 * 5), 1});
     }
     std::vector<float> together(n_sequences * vocab_size);
     ASSERT_TRUE(forward->Step(batch, together));
     for (size_t s = 0; s < n_sequences; ++s) {
-      auto cache = KvCache::Create(h, {.context_tokens = 128, .type = KvType::kF16}).value();
+      auto cache = KvCache::Create(h, {.context_tokens = 128, .type = KvType::kInt8}).value();
       const BatchEntry alone{cache.get(), batch[s].token_ids, 1};
       std::vector<float> logits(vocab_size);
       ASSERT_TRUE(forward->Step({&alone, 1}, logits));

@@ -1,5 +1,5 @@
-// The AVX-512 instructions that tiles_avx512vnni.cc uses, as loops over their lanes: so that its
-// arithmetic, its addressing and its edges are tested on machines that cannot run it. What this
+// The AVX-512 instructions that the files *_avx512vnni.cc use, as loops over their lanes: so that
+// its arithmetic, its addressing and its edges are tested on machines that cannot run it. What this
 // cannot show is that the compiler's instructions do the same; the self-test does, at start, where
 // they exist. Semantics: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2.
 #pragma once
@@ -93,6 +93,42 @@ TANDEM_EMULATED __m512i _mm512_dpbusd_epi32(__m512i a, __m512i b, __m512i c) {
     for (int j = 0; j < 4; ++j) {
       const auto x = static_cast<uint8_t>(b.lane[l] >> (8 * j));
       const auto y = static_cast<int8_t>(c.lane[l] >> (8 * j));
+      sum += int{x} * int{y};
+    }
+    return sum;
+  });
+}
+using __mmask16 = uint16_t;
+using __mmask32 = uint32_t;
+TANDEM_EMULATED __m256i _mm256_maskz_loadu_epi8(__mmask32 mask, const void* p) {
+  uint8_t bytes[32] = {};
+  for (int i = 0; i < 32; ++i) {
+    if ((mask >> i & 1) != 0) bytes[i] = static_cast<const uint8_t*>(p)[i];
+  }
+  __m256i out;
+  std::memcpy(&out, bytes, sizeof out);
+  return out;
+}
+TANDEM_EMULATED void _mm512_mask_storeu_epi32(void* p, __mmask16 mask, __m512i v) {
+  for (int l = 0; l < 16; ++l) {
+    if ((mask >> l & 1) != 0) std::memcpy(static_cast<char*>(p) + 4 * l, &v.lane[l], 4);
+  }
+}
+// Two bytes become the two words of a lane.
+TANDEM_EMULATED __m512i _mm512_cvtepi8_epi16(__m256i v) {
+  return Lanes([&](int l) {
+    const auto low = static_cast<uint16_t>(static_cast<int8_t>(v.lane[l] & 0xFF));
+    const auto high = static_cast<uint16_t>(static_cast<int8_t>(v.lane[l] >> 8));
+    return uint32_t{low} | uint32_t{high} << 16;
+  });
+}
+// Two products of signed words a lane, added without saturation.
+TANDEM_EMULATED __m512i _mm512_dpwssd_epi32(__m512i a, __m512i b, __m512i c) {
+  return Lanes([&](int l) {
+    int64_t sum = a.lane[l];
+    for (int j = 0; j < 2; ++j) {
+      const auto x = static_cast<int16_t>(b.lane[l] >> (16 * j));
+      const auto y = static_cast<int16_t>(c.lane[l] >> (16 * j));
       sum += int{x} * int{y};
     }
     return sum;

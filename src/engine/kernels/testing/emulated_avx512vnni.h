@@ -7,5 +7,7 @@
 namespace tandem::kernels {
 
 extern const TileSet kTilesEmulatedAvx512Vnni;
+// Likewise the product of attention.
+extern const decltype(IntegerAttention::multiply) kMultiplyEmulatedAvx512Vnni;
 
 }  // namespace tandem::kernels
