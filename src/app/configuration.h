@@ -56,6 +56,9 @@ struct ServerSettings {
   int context_tokens = 0;           // of each session; 0: the model's, at most 4,096
   int threads = 0;                  // that compute; 0: every core
   engine::KvPrecision kv_precision = engine::KvPrecision::kInt8;
+  // A model that nobody used for so long is unloaded; 0: only when another one needs its memory.
+  std::chrono::milliseconds keep_alive{900'000};
+  std::vector<std::string> drivers;  // of accelerators, beside those in DATA_DIR/drivers
 };
 
 // [[upstream]]. An OpenAI-compatible API.
@@ -212,6 +215,7 @@ struct ConfigurationFlags {
   std::optional<int> context;
   std::optional<int> threads;
   std::optional<std::string> kv_type;
+  std::optional<double> keep_alive_s;
   std::vector<std::string> aliases;          // NAME=MODEL
   std::vector<std::string> upstreams;        // MODEL=BASE_URL
   std::vector<std::string> upstream_models;  // MODEL=NAME

@@ -128,6 +128,8 @@ Result<Configuration> ApplyFlags(Configuration configuration, const Configuratio
   reader.Server("--context", "context", flags.context, schema::kContext, &s.context_tokens);
   reader.Server("--threads", "threads", flags.threads, schema::kThreads, &s.threads);
   reader.Server("--kv-type", "kv_type", flags.kv_type, schema::kKvType, &s.kv_precision);
+  reader.Server("--keep-alive", "keep_alive_s", flags.keep_alive_s, schema::kSeconds,
+                &s.keep_alive);
   for (const std::string& text : flags.upstreams) reader.Upstream(text);
   for (const std::string& text : flags.upstream_models) reader.UpstreamModel(text);
   for (const std::string& text : flags.aliases) reader.Alias(text);

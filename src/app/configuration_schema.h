@@ -303,6 +303,8 @@ void DescribeServer(V& v, auto& s) {
   v.Field("context", s.context_tokens, kContext);
   v.Field("threads", s.threads, kThreads);
   v.Field("kv_type", s.kv_precision, kKvType);
+  v.Field("keep_alive_s", s.keep_alive, kSeconds);
+  v.Field("drivers", s.drivers, ListCodec<TextCodec>{.element = kName, .highest_count = 16});
 }
 
 template <typename V>

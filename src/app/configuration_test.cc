@@ -36,6 +36,8 @@ memory_limit = "2.1GB"
 context = 2048
 threads = 3
 kv_type = "f16"
+keep_alive_s = 30
+drivers = ["/opt/npu.so"]
 
 [[upstream]]
 model = "big"
@@ -176,6 +178,8 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.server.context_tokens, 2048);
   EXPECT_EQ(c.server.threads, 3);
   EXPECT_EQ(c.server.kv_precision, engine::KvPrecision::kF16);
+  EXPECT_EQ(c.server.keep_alive, milliseconds(30'000));
+  EXPECT_THAT(c.server.drivers, ElementsAre("/opt/npu.so"));
 
   ASSERT_EQ(c.upstreams.size(), 1u);
   const UpstreamSettings& upstream = c.upstreams[0];
@@ -379,6 +383,8 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"context = 2048", {"-1", "\"1\"", "99999999999"}},
       {"threads = 3", {"-1", "\"1\"", "1025"}},
       {"kv_type = \"f16\"", {"16", "\"int4\"", "\"\""}},
+      {"keep_alive_s = 30", kNoSeconds},
+      {"drivers = [\"/opt/npu.so\"]", {"1", "\"/opt/npu.so\"", "[1]", "[\"\"]"}},
       {"model = \"big\"\nbase", {}},
       {"base_url = \"https://api.example/v1\"",
        {"1", "\"\"", "\"no url\"", "\"ftp://a/\"", "\"http://a.example/v1\"",

@@ -1,6 +1,8 @@
 #include "app/engine_pool.h"
 
+#include <algorithm>
 #include <future>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -30,7 +32,10 @@ EnginePool::Lease& EnginePool::Lease::operator=(Lease&& other) noexcept {
 void EnginePool::Lease::Release() {
   // The engine itself is only ever destroyed by the pool: a lease may end on the engine's own
   // scheduler thread, which could not join itself.
-  if (slot_) slot_->users.fetch_sub(1);
+  if (slot_) {
+    slot_->idle_since = slot_->clock->Now();
+    slot_->users.fetch_sub(1);
+  }
   slot_.reset();
 }
 
@@ -41,16 +46,21 @@ engine::Engine* EnginePool::Lease::operator->() const {
 
 EnginePool::EnginePool(const EnginePoolOptions& options, Loader loader)
     : options_(options),
+      clock_(options_.clock != nullptr ? options_.clock : &real_clock_),
       loader_(loader ? std::move(loader) : Loader(engine::Engine::Load)),
       limit_bytes_(LimitOrMachine(options_.engine.memory_limit_bytes)),
       jobs_(options_.max_waiting_loads),
-      loader_thread_([this] { RunLoader(); }) {}
+      loader_thread_([this] { RunLoader(); }),
+      janitor_thread_([this](const std::stop_token& stop) { RunJanitor(stop); }) {}
 
 EnginePool::~EnginePool() {
   jobs_.Close();
   loader_thread_.join();
+  janitor_thread_.request_stop();
+  janitor_thread_.join();
   // Engines end their submissions while their slots are still there for the leases behind them.
   for (auto& [path, slot] : slots_) slot->engine.reset();
+  for (auto& slot : retired_) slot->engine.reset();
 }
 
 std::shared_ptr<EnginePool::Slot> EnginePool::FindLocked(const std::filesystem::path& path) {
@@ -110,6 +120,8 @@ Result<EnginePool::Lease> EnginePool::Load(const std::filesystem::path& path) {
     if (!loaded) return std::unexpected(std::move(loaded).error());
     auto slot = std::make_shared<Slot>();
     slot->engine = std::move(*loaded);
+    slot->clock = clock_;
+    slot->idle_since = clock_->Now();
     log::Info("loaded {} ({}, {})", slot->engine->info().name, slot->engine->info().architecture,
               slot->engine->info().quantization);
     std::lock_guard lock(mutex_);
@@ -119,7 +131,58 @@ Result<EnginePool::Lease> EnginePool::Load(const std::filesystem::path& path) {
   }
 }
 
+void EnginePool::Retire(const std::filesystem::path& path) {
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = slots_.find(path);
+    if (found == slots_.end()) return;
+    retired_.push_back(std::move(found->second));
+    slots_.erase(found);
+  }
+  retirement_.notify_all();
+}
+
+int EnginePool::UnloadIdle() {
+  std::vector<std::shared_ptr<Slot>> victims;
+  {
+    std::lock_guard lock(mutex_);
+    const auto unused = [](const std::shared_ptr<Slot>& slot) { return slot->users.load() == 0; };
+    for (auto& slot : retired_) {
+      if (unused(slot)) victims.push_back(std::move(slot));
+    }
+    std::erase(retired_, nullptr);
+    for (auto it = slots_.begin(); it != slots_.end();) {
+      const bool idle = options_.keep_alive.count() > 0 && unused(it->second) &&
+                        clock_->Now() - it->second->idle_since.load() >= options_.keep_alive;
+      if (idle) victims.push_back(std::move(it->second));
+      it = idle ? slots_.erase(it) : std::next(it);
+    }
+  }
+  for (const auto& victim : victims) {
+    log::Info("unloading {}, which nobody uses", victim->engine->info().name);
+  }
+  return static_cast<int>(victims.size());
+}
+
+void EnginePool::RunJanitor(const std::stop_token& stop) {
+  constexpr std::chrono::milliseconds kOften{500};    // while somebody finishes on an old engine
+  constexpr std::chrono::milliseconds kSeldom{60'000};
+  while (!stop.stop_requested()) {
+    UnloadIdle();
+    std::unique_lock lock(mutex_);
+    if (!retired_.empty()) {
+      retirement_.wait_for(lock, stop, kOften, [] { return false; });
+    } else if (options_.keep_alive.count() > 0) {
+      const auto pause = std::clamp(options_.keep_alive / 4, kOften, kSeldom);
+      retirement_.wait_for(lock, stop, pause, [&] { return !retired_.empty(); });
+    } else {
+      retirement_.wait(lock, stop, [&] { return !retired_.empty(); });
+    }
+  }
+}
+
 bool EnginePool::UnloadOne() {
+  if (UnloadIdle() > 0) return true;
   std::shared_ptr<Slot> victim;
   {
     std::lock_guard lock(mutex_);
@@ -139,12 +202,14 @@ bool EnginePool::UnloadOne() {
 engine::MemoryFigures EnginePool::memory() const {
   engine::MemoryFigures sum;
   std::lock_guard lock(mutex_);
-  for (const auto& [path, slot] : slots_) {
-    const engine::MemoryFigures one = slot->engine->memory();
+  const auto add = [&](const Slot& slot) {
+    const engine::MemoryFigures one = slot.engine->memory();
     sum.weights_bytes += one.weights_bytes;
     sum.kv_cache_bytes += one.kv_cache_bytes;
     sum.scratch_bytes += one.scratch_bytes;
-  }
+  };
+  for (const auto& [path, slot] : slots_) add(*slot);
+  for (const auto& slot : retired_) add(*slot);
   sum.limit_bytes = limit_bytes_;
   return sum;
 }

@@ -1,17 +1,22 @@
-// Loaded models by path: loads on demand, keeps them, and makes room for another one by unloading
-// the least recently used that nobody is using.
+// Loaded models by path: loads on demand, keeps them for a while, and makes room for another one by
+// unloading the least recently used that nobody is using.
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <thread>
+#include <vector>
 
 #include "base/bounded_queue.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "engine/engine.h"
 
@@ -20,6 +25,9 @@ namespace tandem::app {
 struct EnginePoolOptions {
   engine::EngineOptions engine;     // for every model; its memory limit is the whole pool's
   size_t max_waiting_loads = 1024;  // requests that wait for a model to be loaded
+  // A model that nobody used for so long is unloaded; 0: it stays until room is needed.
+  std::chrono::milliseconds keep_alive{0};
+  const Clock* clock = nullptr;  // null: the machine's; must outlive the pool and its leases
 };
 
 // Thread: any.
@@ -78,11 +86,20 @@ class EnginePool {
   // Whether that model is loaded now.
   bool loaded(const std::filesystem::path& path) const;
 
+  // Whoever comes from now on gets the model loaded anew; those who use it finish on the old one,
+  // which goes when the last of them is done.
+  void Retire(const std::filesystem::path& path);
+  // Unloads what was retired and is not used any more, and what was not used for keep_alive. A
+  // thread of the pool does it now and then. Returns how many.
+  int UnloadIdle();
+
  private:
   struct Slot {
     std::unique_ptr<engine::Engine> engine;
+    const Clock* clock = nullptr;
     std::atomic<int> users{0};
-    uint64_t last_used = 0;  // guarded by the pool's mutex
+    std::atomic<SteadyTime> idle_since{};  // when the last user left
+    uint64_t last_used = 0;                // guarded by the pool's mutex
   };
   struct Job {
     std::filesystem::path path;
@@ -94,15 +111,21 @@ class EnginePool {
   // Unloads the least recently used idle model. False where every one is in use.
   bool UnloadOne();
   void RunLoader();
+  void RunJanitor(const std::stop_token& stop);
 
   const EnginePoolOptions options_;
+  const RealClock real_clock_;
+  const Clock* const clock_;
   const Loader loader_;
   const uint64_t limit_bytes_;
   mutable std::mutex mutex_;
   std::map<std::filesystem::path, std::shared_ptr<Slot>> slots_;
+  std::vector<std::shared_ptr<Slot>> retired_;
+  std::condition_variable_any retirement_;  // notified when something is retired
   uint64_t uses_ = 0;  // a clock for last_used
   BoundedQueue<Job> jobs_;
   std::jthread loader_thread_;
+  std::jthread janitor_thread_;  // last: it uses all above
 };
 
 }  // namespace tandem::app

@@ -115,5 +115,44 @@ TEST_F(EnginePoolTest, WhoeverWaitsIsAnsweredBeforeThePoolGoes) {
   EXPECT_FALSE(second.get_future().get());
 }
 
+TEST_F(EnginePoolTest, AnIdleModelIsUnloadedAfterItsKeepAlive) {
+  FakeClock clock;
+  EnginePoolOptions options = Options();
+  options.keep_alive = std::chrono::minutes(10);
+  options.clock = &clock;
+  EnginePool pool(options, LoaderWithRoomFor(2));
+  {
+    const auto lease = pool.AcquireNow("a");
+    ASSERT_TRUE(lease);
+    clock.Advance(std::chrono::minutes(20));
+    EXPECT_EQ(pool.UnloadIdle(), 0) << "in use";
+  }
+  clock.Advance(std::chrono::minutes(9));
+  EXPECT_EQ(pool.UnloadIdle(), 0);
+  clock.Advance(std::chrono::minutes(1));
+  EXPECT_EQ(pool.UnloadIdle(), 1);
+  EXPECT_FALSE(pool.loaded("a"));
+  ASSERT_TRUE(pool.AcquireNow("a"));
+  EXPECT_EQ(loads_["a"], 2);
+}
+
+TEST_F(EnginePoolTest, WhoUsesARetiredModelFinishesOnIt) {
+  EnginePool pool(Options(), LoaderWithRoomFor(2));
+  auto old = pool.AcquireNow("a");
+  ASSERT_TRUE(old);
+  const engine::Engine* const first = &**old;
+  pool.Retire("a");
+  EXPECT_FALSE(pool.loaded("a"));
+  const auto next = pool.AcquireNow("a");
+  ASSERT_TRUE(next);
+  EXPECT_NE(&**next, first);
+  EXPECT_EQ((*old)->info().architecture, "phi3") << "still there";
+  const uint64_t both = pool.memory().weights_bytes;
+  *old = {};
+  pool.UnloadIdle();
+  EXPECT_EQ(pool.memory().weights_bytes, both / 2);
+  pool.Retire("never loaded");
+}
+
 }  // namespace
 }  // namespace tandem::app

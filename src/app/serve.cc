@@ -200,7 +200,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   const engine::EngineOptions engine = MakeEngineOptions(*first.value);
   const Packages packages(data_dir);
   auto pool =
-      std::make_unique<EnginePool>(EnginePoolOptions{.engine = engine}, PackingLoader(&packages));
+      std::make_unique<EnginePool>(
+          EnginePoolOptions{.engine = engine, .keep_alive = settings.keep_alive, .clock = &clock},
+          PackingLoader(&packages));
   // One set for both ends: a piece of an answer comes and goes on one thread.
   TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(settings.io_threads));
   TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));

@@ -76,6 +76,10 @@ void AddServeCommand(CLI::App* app, Action* action) {
       ->add_option("--drain-timeout", overlay.drain_timeout_s,
                    "Seconds that running answers get after SIGTERM (30)")
       ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--keep-alive", overlay.keep_alive_s,
+                   "Seconds after which a model that nobody uses is unloaded (900); 0: never")
+      ->check(CLI::NonNegativeNumber);
   flags->engine.Add(command);
   flags->data_dir.Add(command);
   command->callback([flags, action] { *action = [flags] { return RunServe(*flags); }; });
