@@ -14,7 +14,10 @@
 #include <utility>
 #include <vector>
 
+#include "app/accelerators.h"
 #include "app/configuration_door.h"
+#include "app/deployer.h"
+#include "app/deployment_desk.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
@@ -130,6 +133,28 @@ void ShowBreakers(gateway::dispatch::Dispatcher* dispatcher,
   }
 }
 
+// A pause that the end of the server cuts short.
+class Interruptible {
+ public:
+  // False: it was cut.
+  bool Wait(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    return !cut_.wait_for(lock, time, [&] { return over_; });
+  }
+  void Cut() {
+    {
+      std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    cut_.notify_all();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable cut_;
+  bool over_ = false;  // guarded by mutex_
+};
+
 // Deletes records that are older than the configuration keeps them, once an hour.
 class Retention {
  public:
@@ -199,18 +224,24 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   TANDEM_ASSIGN_OR_RETURN(const auto fleet, OpenFleet(data_dir));
   const engine::EngineOptions engine = MakeEngineOptions(*first.value);
   const Packages packages(data_dir);
-  auto pool =
-      std::make_unique<EnginePool>(
-          EnginePoolOptions{.engine = engine, .keep_alive = settings.keep_alive, .clock = &clock},
-          PackingLoader(&packages));
+  TANDEM_ASSIGN_OR_RETURN(
+      const auto accelerators,
+      Accelerators::Open(
+          {.data_dir = data_dir, .drivers = {settings.drivers.begin(), settings.drivers.end()}},
+          &clock));
+  TANDEM_ASSIGN_OR_RETURN(const auto deployments,
+                          fleet::Deployments::Open(data_dir / "deployments.json"));
+  auto pool = std::make_unique<EnginePool>(
+      EnginePoolOptions{.engine = engine, .keep_alive = settings.keep_alive, .clock = &clock},
+      DeploymentLoader(&packages, deployments.get(), accelerators.get()));
   // One set for both ends: a piece of an answer comes and goes on one thread.
   TANDEM_ASSIGN_OR_RETURN(const auto io, net::IoThreads::Start(settings.io_threads));
   TANDEM_ASSIGN_OR_RETURN(auto client, net::HttpClient::Create({.io = io}));
   TANDEM_ASSIGN_OR_RETURN(const ServedModelsOptions model_options,
                           MakeServedModelsOptions(*first.value));
-  TANDEM_ASSIGN_OR_RETURN(
-      const auto models,
-      ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock, model_options, engine));
+  TANDEM_ASSIGN_OR_RETURN(const auto models,
+                          ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock,
+                                               model_options, engine, deployments.get()));
   gateway::relay::ThreadTimers timers;
   TANDEM_ASSIGN_OR_RETURN(
       const auto dispatcher,
@@ -244,6 +275,18 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
         };
       });
 
+  Interruptible pause;
+  Deployer deployer({.fleet = fleet.get(),
+                     .packages = &packages,
+                     .accelerators = accelerators.get(),
+                     .deployments = deployments.get(),
+                     .clock = &clock,
+                     .random = Random,
+                     .wait = [&](std::chrono::milliseconds time) { return pause.Wait(time); },
+                     .changed = [&] { models->Recheck(); }},
+                    data_dir, engine);
+  DeploymentDesk desk(&deployer);
+
   // The doors.
   ConfigurationDoor configuration_door(configuration);
   gateway::admin::Admin admin({.dispatcher = dispatcher.get(),
@@ -263,6 +306,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                             .budgets = &budgets,
                             .usage = &usage,
                             .admin = &admin,
+                            .deployments = &desk,
                             .metrics = &registry,
                             .timers = &timers});
   TANDEM_ASSIGN_OR_RETURN(
@@ -293,6 +337,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   }
   log::Info("stopping; {} answers still run", gateway.n_in_flight());
   gateway.Drain();
+  pause.Cut();
   draining.set_value();
   const bool finished = server->Drain(settings.drain_timeout);
   if (!finished) log::Warning("some answers were cut: they ran longer than the drain timeout");

@@ -1,6 +1,7 @@
 #include "app/served_models.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "app/local_provider.h"
@@ -58,8 +59,10 @@ struct ServedModels::Configured {
 
 Result<std::unique_ptr<ServedModels>> ServedModels::Create(
     const fleet::Fleet* fleet, EnginePool* pool, net::HttpClient* client, const Clock* clock,
-    const ServedModelsOptions& options, const engine::EngineOptions& engine) {
-  auto models = std::unique_ptr<ServedModels>(new ServedModels(fleet, pool, client, clock, engine));
+    const ServedModelsOptions& options, const engine::EngineOptions& engine,
+    fleet::Deployments* deployments) {
+  auto models = std::unique_ptr<ServedModels>(
+      new ServedModels(fleet, pool, client, clock, engine, deployments));
   TANDEM_ASSIGN_OR_RETURN(models->configured_, models->Prepare(options));
   return models;
 }
@@ -120,6 +123,28 @@ const Alias* ServedModels::FindAlias(const Configured& configured, std::string_v
   return found == configured.aliases.end() ? nullptr : &*found;
 }
 
+void ServedModels::Recheck() {
+  std::lock_guard lock(mutex_);
+  locals_.clear();
+}
+
+std::filesystem::path ServedModels::FileOf(const fleet::ResolvedModel& resolved) {
+  if (deployments_ == nullptr) return resolved.path;
+  // Another process may have deployed or rolled back.
+  if (const Status read = deployments_->Refresh(); !read) log::Error("{}", read.error().message);
+  const auto current = deployments_->Current(resolved.name);
+  std::string before;
+  {
+    std::lock_guard lock(mutex_);
+    before = std::exchange(deployed_[resolved.name], current ? current->id : std::string());
+  }
+  std::error_code error;
+  if (!current || !std::filesystem::exists(current->package, error)) return resolved.path;
+  // The same package may run on another executor now.
+  if (current->id != before) pool_->Retire(current->package);
+  return current->package;
+}
+
 ServedModels::Local ServedModels::FindLocal(const std::string& model) {
   const SteadyTime now = clock_->Now();
   {
@@ -134,16 +159,17 @@ ServedModels::Local ServedModels::FindLocal(const std::string& model) {
   if (!resolved) {
     local.error = std::move(resolved).error();
   } else {
+    const std::filesystem::path file = FileOf(*resolved);
     std::unique_lock lock(mutex_);
-    const auto known = by_path_.find(resolved->path);
+    const auto known = by_path_.find(file);
     if (known != by_path_.end()) {
       local = known->second;
     } else {
       lock.unlock();
       local.name = resolved->name;
-      local.path = resolved->path;
-      local.tier = TierOf(resolved->path);
-      if (const auto plan = engine::PlanMemory(resolved->path, engine_)) {
+      local.path = file;
+      local.tier = TierOf(file);
+      if (const auto plan = engine::PlanMemory(file, engine_)) {
         local.planned_bytes = plan->model_bytes();
         local.context_tokens = plan->context_tokens;
       }

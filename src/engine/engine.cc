@@ -220,6 +220,7 @@ class Engine::Impl {
  private:
   Impl() = default;
 
+  std::shared_ptr<const void> kept_;  // first, so that it goes last
   RealClock real_clock_;
   ModelInfo info_;
   Result<std::shared_ptr<const TextCodec>> text_;
@@ -278,6 +279,7 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
   TANDEM_ASSIGN_OR_RETURN(const uint64_t limit_bytes, MemoryLimit(options));
 
   std::unique_ptr<Impl> impl(new Impl);
+  impl->kept_ = options.kept;
   impl->info_ = file.info();
   TANDEM_ASSIGN_OR_RETURN(impl->executor_, MakeExecutor(file, path, options, context));
   impl->text_ = file.text();

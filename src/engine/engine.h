@@ -85,6 +85,8 @@ struct EngineOptions {
   // An accelerator's driver that runs the model in place of this machine's cores; packages only.
   // Its code runs in this process: engine/accelerator.h says whether it can be trusted.
   std::filesystem::path driver;
+  // Let go when the engine is gone.
+  std::shared_ptr<const void> kept;
 };
 
 // What a model takes before it is loaded.

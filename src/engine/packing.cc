@@ -51,6 +51,11 @@ Result<PackSummary> Pack(const std::filesystem::path& model_path, const std::fil
 
 Result<bool> IsPackage(const std::filesystem::path& path) { return package::IsPackage(path); }
 
+Result<std::string> PackageDigest(const std::filesystem::path& path) {
+  TANDEM_ASSIGN_OR_RETURN(const auto file, package::File::Open(path));
+  return file->digest_hex();
+}
+
 Status VerifyPackage(const std::filesystem::path& path,
                      const std::function<void(uint64_t, uint64_t)>& progress,
                      const std::stop_token& stop) {

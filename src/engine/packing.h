@@ -53,6 +53,10 @@ Result<PackSummary> Pack(const std::filesystem::path& model, const std::filesyst
 // Whether a file is a package, by its first bytes. Errors: those of opening it.
 Result<bool> IsPackage(const std::filesystem::path& path);
 
+// What identifies a package's content: SHA-256, in hexadecimal, of its manifest, which holds the
+// digests of all the rest. Errors: as Engine::Load(). Cost: reads the header.
+Result<std::string> PackageDigest(const std::filesystem::path& path);
+
 // Reads a whole package and compares it with its digests.
 // Errors: as Engine::Load(); kCorrupt, naming the part that differs; kCancelled.
 Status VerifyPackage(const std::filesystem::path& path,

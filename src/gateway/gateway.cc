@@ -156,6 +156,10 @@ void Gateway::RouteV1(Call& call) {
     if (RequireMethod(call, "GET")) ShowReceipt(call, path.substr(kReceiptPath.size()));
   } else if (path == "/v1/models") {
     if (RequireMethod(call, "GET")) ListModels(call);
+  } else if (path == "/v1/models/deploy") {
+    if (RequireMethod(call, "POST")) Deploy(call);
+  } else if (path == "/v1/models/npu-reset") {
+    if (RequireMethod(call, "POST")) ResetAccelerators(call);
   } else if (path.starts_with(kModelPath)) {
     if (RequireMethod(call, "GET")) ShowModel(call, path.substr(kModelPath.size()));
   } else if (path == "/v1/device/memory-status") {
@@ -386,6 +390,45 @@ void Gateway::MemoryStatus(Call& call) {
                        Mebibytes(memory->available_bytes), Mebibytes(memory->total_bytes),
                        Mebibytes(memory->limit_bytes), Mebibytes(memory->weights_bytes),
                        Mebibytes(memory->kv_cache_bytes)));
+}
+
+void Gateway::Deploy(Call& call) {
+  if (parts_.deployments == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server deploys no models"});
+  }
+  auto order = ParseDeployOrder(call.request.body);
+  if (!order) return SendFailure(call, order.error());
+  const auth::KeyPolicy& policy = call.principal.policy;
+  const bool known = policy.models.empty() ||
+                     std::ranges::find(policy.models, order->model) != policy.models.end();
+  if (!policy.device || !known) {
+    return SendFailure(call,
+                       {FailureCode::kPermissionDenied,
+                        fmt::format("this key may not deploy '{}'", order->model), "model_id"});
+  }
+  parts_.deployments->Deploy(*std::move(order),
+                             [later = std::make_shared<Call>(std::move(call))](
+                                 std::expected<DeploymentDesk::Deployed, Failure> deployed) {
+                               if (!deployed) return SendFailure(*later, deployed.error());
+                               SendJson(*later, 200, RenderDeployed(*deployed));
+                             });
+}
+
+void Gateway::ResetAccelerators(Call& call) {
+  if (parts_.deployments == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server has no accelerators"});
+  }
+  auto device_id = ParseResetOrder(call.request.body);
+  if (!device_id) return SendFailure(call, device_id.error());
+  if (!call.principal.policy.device) {
+    return SendFailure(call, {FailureCode::kPermissionDenied, "this key may not use the device"});
+  }
+  parts_.deployments->ResetAccelerators(
+      [later = std::make_shared<Call>(std::move(call)),
+       device_id = *std::move(device_id)](std::expected<int, Failure> n) {
+        if (!n) return SendFailure(*later, n.error());
+        SendJson(*later, 200, RenderReset(device_id, *n));
+      });
 }
 
 bool Gateway::Authenticate(Call& call) {

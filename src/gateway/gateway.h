@@ -5,6 +5,7 @@
 //
 //   POST /v1/chat/completions, /v1/chat/streaming    GET /v1/models, /v1/models/{id}
 //   POST /v1/route/explain                           GET /v1/device/memory-status
+//   POST /v1/models/deploy                           POST /v1/models/npu-reset
 //   POST /v1/events                                  GET /v1/receipts/{request id}
 //   /v1/admin/... (scope admin; gateway/admin)       GET /metrics (scope admin)
 //   GET /healthz, /readyz, /version (no key)
@@ -24,6 +25,7 @@
 #include "gateway/auth/budget.h"
 #include "gateway/auth/key_ring.h"
 #include "gateway/bookkeeper.h"
+#include "gateway/deployment_desk.h"
 #include "gateway/dispatch/dispatcher.h"
 #include "gateway/openai/chat_request.h"
 #include "gateway/provider/provider.h"
@@ -80,6 +82,7 @@ struct GatewayParts {
   auth::BudgetLedger* budgets = nullptr;  // null: keys have no budgets
   usage::UsageReader* usage = nullptr;    // receipts
   admin::Admin* admin = nullptr;          // /v1/admin/
+  DeploymentDesk* deployments = nullptr;  // /v1/models/deploy, /v1/models/npu-reset
   metrics::Registry* metrics = nullptr;   // /metrics
   relay::Timers* timers = nullptr;        // heartbeats of streams; null: none
 };
@@ -116,6 +119,8 @@ class Gateway {
   void ListModels(Call& call);
   void ShowModel(Call& call, std::string_view encoded_id);
   void MemoryStatus(Call& call);
+  void Deploy(Call& call);
+  void ResetAccelerators(Call& call);
   bool Authenticate(Call& call);
   void Preflight(Call& call);
   static void SendJson(Call& call, int status, std::string body);

@@ -14,13 +14,16 @@ export function run(args, options = {}) {
   return execFileSync(tandem, args, { encoding: 'utf8', ...options });
 }
 
+let keys = 0;  // names of keys are taken once in a data directory
+
 export class Server {
   // `args` follow `tandem serve`, `env` is added to the environment. Resolves when the server prints
-  // the address it listens on.
-  static async start(args = [], env = {}) {
+  // the address it listens on. A `dataDir` that is given stays when the server stops.
+  static async start(args = [], env = {}, { dataDir } = {}) {
     const server = new Server();
-    server.dataDir = mkdtempSync(join(tmpdir(), 'tandem-e2e-'));
-    server.key = run(['keys', 'create', 'e2e', '--data-dir', server.dataDir]).trim().split('\n').at(-1);
+    server.keepsData = dataDir !== undefined;
+    server.dataDir = dataDir ?? mkdtempSync(join(tmpdir(), 'tandem-e2e-'));
+    server.key = run(['keys', 'create', dataDir ? `e2e-${++keys}` : 'e2e', '--data-dir', server.dataDir]).trim().split('\n').at(-1);
     server.process = spawn(
       tandem,
       ['serve', '--listen', '127.0.0.1:0', '--data-dir', server.dataDir, ...args],
@@ -47,8 +50,13 @@ export class Server {
   async stop() {
     this.process.kill('SIGTERM');
     const result = await this.exited;
-    rmSync(this.dataDir, { recursive: true, force: true });
+    if (!this.keepsData) rmSync(this.dataDir, { recursive: true, force: true });
     return result;
+  }
+
+  async kill() {
+    this.process.kill('SIGKILL');
+    return this.exited;
   }
 
   fetch(path, { body, key = this.key, ...options } = {}) {

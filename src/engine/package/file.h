@@ -92,6 +92,7 @@ class File {
 
   // Identifies the content: the SHA-256 of the manifest, which holds the digests of all the rest.
   const crypto::Digest& digest() const { return digest_; }
+  std::string digest_hex() const { return crypto::Hex(digest_); }
   const std::string& name() const { return name_; }  // path, or Parse's name
   uint64_t n_bytes() const { return bytes_.size(); }
 

@@ -30,8 +30,10 @@
 
 #include "engine/executor/cpu_executor.h"
 #include "engine/executor/driver_abi.h"
+#include "engine/kernels/kernels.h"
 #include "engine/model/model.h"
 #include "engine/package/file.h"
+#include "os/cpu.h"
 
 namespace ex = tandem::executor;
 
@@ -67,6 +69,12 @@ tandem_driver_status Say(tandem_driver_message why, std::string_view text,
                          tandem_driver_status status) {
   std::snprintf(why.text, why.capacity, "%.*s", static_cast<int>(text.size()), text.data());
   return status;
+}
+
+// What leaks, so that no compiler thinks that it is not needed.
+std::vector<char*>& Kept() {
+  static std::vector<char*> kept;
+  return kept;
 }
 
 [[noreturn]] void Hang() {
@@ -111,7 +119,10 @@ tandem_driver_status Create(const tandem_context_options* options, tandem_contex
   if (fault == "create_crashes") Crash();
   auto file = tandem::package::File::Open(options->package_path);
   if (!file) return Say(why, file.error().message, TANDEM_DRIVER_UNSUPPORTED);
-  auto model = tandem::model::Model::Load(*std::move(file));
+  // The best instructions, whatever TANDEM_ISA says: with "scalar" there this one is the faster.
+  const auto kernels = tandem::kernels::Select("", tandem::os::HostCpu());
+  if (!kernels) return Say(why, kernels.error().message, TANDEM_DRIVER_UNSUPPORTED);
+  auto model = tandem::model::Model::Load(*std::move(file), {.kernels = *kernels});
   if (!model) return Say(why, model.error().message, TANDEM_DRIVER_UNSUPPORTED);
   // All cores, as the reference: what is as fast as the CPU may be used.
   auto executor = ex::CpuExecutor::Create(*std::move(model),
@@ -181,6 +192,7 @@ tandem_driver_status Step(tandem_context* context, const tandem_step_entry* entr
     char* kept = static_cast<char*>(std::malloc(kBytes));
     if (kept == nullptr) return Say(why, "out of memory", TANDEM_DRIVER_OUT_OF_MEMORY);
     std::memset(kept, context->n_steps, kBytes);
+    Kept().push_back(kept);
   }
   std::vector<ex::SlotStep> batch;
   size_t n_rows = 0;
