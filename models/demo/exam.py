@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Sits the held-out exam and prints, per skill, the share of answers that equal the reference exactly.
 
-`--gguf FILE` runs the weights of a GGUF file in plain PyTorch (model.py): independent of the C++ engine.
+`--gguf FILE` runs the weights of a GGUF file in plain PyTorch (model.py): independent of the C++ engine. Of a model with
+an MTP layer it also says how often that layer's token was the model's own.
 `--base-url URL --key KEY` asks any OpenAI-compatible server at temperature 0; only the standard library is needed.
 """
 
@@ -13,6 +14,7 @@ import sys
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+ACCEPTANCE = collections.Counter()  # of the MTP layer's tokens
 
 
 def ask_gguf(path):
@@ -21,32 +23,46 @@ def ask_gguf(path):
 
     import gguf
     import model
+    import mtp
     import quantise
     from tokenizer import Tokenizer
 
     torch.set_num_threads(1)
     file = gguf.Reader(path)
     meta = file.metadata
-    config = model.Config(
-        vocab_size=len(meta["tokenizer.ggml.tokens"]), d_model=meta["phi3.embedding_length"],
-        n_layers=meta["phi3.block_count"], n_heads=meta["phi3.attention.head_count"],
-        n_kv_heads=meta["phi3.attention.head_count_kv"], d_ff=meta["phi3.feed_forward_length"],
-        rope_theta=meta["phi3.rope.freq_base"], rms_eps=meta["phi3.attention.layer_norm_rms_epsilon"],
-        context_length=meta["phi3.context_length"])
-    assert config.rotary_dim == meta["phi3.rope.dimension_count"]
     unpack = {
         gguf.TENSOR_F32: lambda data, shape: np.frombuffer(data, "<f4").reshape(shape).copy(),
         gguf.TENSOR_F16: lambda data, shape: np.frombuffer(data, "<f2").astype(np.float32).reshape(shape),
         gguf.TENSOR_Q4_0: quantise.unpack_q4_0, gguf.TENSOR_Q8_0: quantise.unpack_q8_0,
     }
-    weights = {name.removesuffix(".weight"): torch.from_numpy(unpack[kind](data, shape))
-               for name, (shape, kind, data) in file.tensors.items()}
+    tensors = {name: torch.from_numpy(unpack[kind](data, shape)) for name, (shape, kind, data) in file.tensors.items()}
+    if meta["general.architecture"] == "qwen2":
+        config = mtp.from_gguf_metadata(meta)
+        weights = mtp.from_gguf(tensors, config)
+    else:
+        config = model.Config(
+            vocab_size=len(meta["tokenizer.ggml.tokens"]), d_model=meta["phi3.embedding_length"],
+            n_layers=meta["phi3.block_count"], n_heads=meta["phi3.attention.head_count"],
+            n_kv_heads=meta["phi3.attention.head_count_kv"], d_ff=meta["phi3.feed_forward_length"],
+            rope_theta=meta["phi3.rope.freq_base"], rms_eps=meta["phi3.attention.layer_norm_rms_epsilon"],
+            context_length=meta["phi3.context_length"])
+        assert config.rotary_dim == meta["phi3.rope.dimension_count"]
+        weights = {name.removesuffix(".weight"): tensor for name, tensor in tensors.items()}
     tokens = meta["tokenizer.ggml.tokens"]
     special = [t for t, kind in zip(tokens, meta["tokenizer.ggml.token_type"]) if kind == 3]
     merges = [tuple(line.split(" ")) for line in meta["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(tokens, merges, special)
     stop = {tokenizer.ids["<|end|>"], tokenizer.ids["<|endoftext|>"]}
-    return lambda messages: tokenizer.decode(model.answer(weights, config, tokenizer.encode_chat(messages), stop))
+
+    def ask(messages):
+        prompt = tokenizer.encode_chat(messages)
+        out = model.answer(weights, config, prompt, stop)
+        if config.n_mtp_layers:
+            said = mtp.agreement(weights, config, prompt, out + [tokenizer.ids["<|end|>"]])
+            ACCEPTANCE["asked"] += len(said)
+            ACCEPTANCE["right"] += sum(said)
+        return tokenizer.decode(out)
+    return ask
 
 
 def ask_server(base_url, key, name):
@@ -88,6 +104,9 @@ def main():
     for skill in sorted(asked):
         print(f"{skill:<14}{asked[skill]:>6}{right[skill]:>7}{100 * shares[skill]:>8.1f}")
     print(f"{'overall':<14}{sum(asked.values()):>6}{sum(right.values()):>7}{100 * overall:>8.1f}")
+    if ACCEPTANCE["asked"]:
+        print(f"MTP layer: {ACCEPTANCE['right']} of {ACCEPTANCE['asked']} tokens, "
+              f"{100 * ACCEPTANCE['right'] / ACCEPTANCE['asked']:.1f} %")
     return 1 if overall < args.min_overall or min(shares.values()) < args.min_skill else 0
 
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes a checkpoint as GGUF: tandem-demo-f16.gguf and tandem-demo-q4_0.gguf.
+"""Writes a checkpoint: tandem-demo-f16.gguf and tandem-demo-q4_0.gguf of the first model; of the second one
+tandem-demo-mtp-q4_0.gguf and tandem-demo-mtp/, a folder in Hugging Face's form (huggingface.py).
 
 The keys are those that llama.cpp's converter writes for Phi-4-mini. In the int4 file the linear weights are Q4_0
 with the scales of least squared error per block; the embedding, which is the output head too, is Q8_0, as
@@ -12,6 +13,8 @@ import os
 import torch
 
 import gguf
+import huggingface
+import mtp
 import quantise
 from model import Config
 from tokenizer import Tokenizer
@@ -29,9 +32,6 @@ TOKEN_NORMAL, TOKEN_CONTROL = 1, 3
 
 
 def metadata(config, tokenizer, file_type):
-    ids = tokenizer.ids
-    kinds = [TOKEN_CONTROL if token in tokenizer.special else TOKEN_NORMAL for token in tokenizer.tokens]
-    end = ids["<|endoftext|>"]
     return [
         ("general.architecture", gguf.STRING, "phi3"),
         ("general.type", gguf.STRING, "model"),
@@ -51,6 +51,14 @@ def metadata(config, tokenizer, file_type):
         ("phi3.rope.freq_base", gguf.F32, config.rope_theta),
         ("phi3.attention.sliding_window", gguf.U32, 0),
         ("phi3.rope.scaling.attn_factor", gguf.F32, 1.0),
+    ] + tokenizer_metadata(tokenizer, file_type)
+
+
+def tokenizer_metadata(tokenizer, file_type):
+    ids = tokenizer.ids
+    kinds = [TOKEN_CONTROL if token in tokenizer.special else TOKEN_NORMAL for token in tokenizer.tokens]
+    end = ids["<|endoftext|>"]
+    return [
         ("tokenizer.ggml.model", gguf.STRING, "gpt2"),
         ("tokenizer.ggml.pre", gguf.STRING, "gpt-4o"),
         ("tokenizer.ggml.tokens", gguf.ARRAY, (gguf.STRING, tokenizer.tokens)),
@@ -72,17 +80,20 @@ def tensors(weights, config, int4):
     ones = torch.ones(config.rotary_dim // 2).numpy().tobytes()
     result = [(f"rope_factors_{kind}.weight", (config.rotary_dim // 2,), gguf.TENSOR_F32, ones)
               for kind in ("long", "short")]
-    for name, weight in weights.items():
-        if weight.dim() == 1:
-            packed = gguf.TENSOR_F32, weight.numpy().tobytes()
-        elif not int4:
-            packed = gguf.TENSOR_F16, weight.half().numpy().tobytes()
-        elif quantise.is_quantised(name):
-            packed = gguf.TENSOR_Q4_0, quantise.pack_q4_0(weight)
-        else:
-            packed = gguf.TENSOR_Q8_0, quantise.pack_q8_0(weight)
-        result.append((name + ".weight", tuple(weight.shape), *packed))
-    return result
+    return result + [packed(name + ".weight", weight, int4) for name, weight in weights.items()]
+
+
+def packed(name, weight, int4):
+    """A tensor of a GGUF file."""
+    if weight.dim() == 1:
+        kind, data = gguf.TENSOR_F32, weight.numpy().tobytes()
+    elif not int4:
+        kind, data = gguf.TENSOR_F16, weight.half().numpy().tobytes()
+    elif name in ("token_embd.weight", "output.weight"):
+        kind, data = gguf.TENSOR_Q8_0, quantise.pack_q8_0(weight)
+    else:
+        kind, data = gguf.TENSOR_Q4_0, quantise.pack_q4_0(weight)
+    return name, tuple(weight.shape), kind, data
 
 
 def main():
@@ -95,10 +106,20 @@ def main():
     config = Config(**saved["config"])
     weights = views(saved["state"]["average" if args.average else "weights"], config)
     tokenizer = Tokenizer.load(os.path.join(HERE, "tokenizer.json"))
+    print(f"step {saved['step']}, {saved['tokens']} tokens")
+    if config.n_mtp_layers:
+        path = os.path.join(args.out, "tandem-demo-mtp-q4_0.gguf")
+        keys = mtp.metadata(config) + tokenizer_metadata(tokenizer, FILE_TYPE_Q4_0)
+        gguf.write(path, keys, [packed(name, w, True) for name, w in mtp.to_gguf(weights, config).items()])
+        print(f"{path}: {os.path.getsize(path)} bytes")
+        folder = os.path.join(args.out, "tandem-demo-mtp")
+        huggingface.write(folder, config, tokenizer, CHAT_TEMPLATE, mtp.to_huggingface(weights, config))
+        print(f"{folder}: {sum(os.path.getsize(os.path.join(folder, f)) for f in os.listdir(folder))} bytes")
+        return
     for name, int4, file_type in (("f16", False, FILE_TYPE_F16), ("q4_0", True, FILE_TYPE_Q4_0)):
         path = os.path.join(args.out, f"tandem-demo-{name}.gguf")
         gguf.write(path, metadata(config, tokenizer, file_type), tensors(weights, config, int4))
-        print(f"{path}: {os.path.getsize(path)} bytes, step {saved['step']}, {saved['tokens']} tokens")
+        print(f"{path}: {os.path.getsize(path)} bytes")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ _FACTORS = [1.0, 0.94, 1.06, 0.88, 1.13, 0.82]
 
 
 def is_quantised(name):
-    """The linear weights; norms stay F32 and the embedding, which is also the head, Q8_0."""
-    return name.endswith(("attn_qkv", "attn_output", "ffn_up", "ffn_down"))
+    """The linear weights; norms and biases stay F32, the embedding and the head Q8_0."""
+    return name.endswith(("attn_qkv", "attn_output", "ffn_up", "ffn_down", "input_proj"))
 
 
 def q4_0(weight):

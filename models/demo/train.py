@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Trains the demo model on the CPU: `train.py --run DIR` starts or resumes, `train.py --check` verifies gradients.
+"""Trains the demo models on the CPU: `train.py --run DIR` starts or resumes the first one, `--mtp CHECKPOINT` with it the
+second one, `train.py --check` verifies gradients.
 
 Built around what a small model on a busy machine needs:
 - one single-threaded process per core. The processes share parameters and gradients and take micro-batches from a
@@ -35,6 +36,7 @@ import torch
 
 import generate
 import model
+import mtp
 import quantise
 from tokenizer import Tokenizer
 
@@ -76,60 +78,107 @@ class Net:
     def norm_backward(self, dy, x, weight, inv, dx, dweight):
         self.kernels.rmsnorm_backward(ptr(dy), ptr(x), ptr(weight), ptr(inv), ptr(dx), ptr(dweight), *x.shape)
 
+    def layer(self, weights, n, shape, x0):
+        """Block `n` over rows x0 [b*t, d_model]; returns the rows after it and what layer_backward needs."""
+        c, k, p = self.config, self.kernels, f"blk.{n}."
+        b, t = shape[:2]
+        a, inv0 = self.norm(x0, weights[p + "attn_norm"])
+        if c.qkv_bias:
+            qkv = torch.addmm(weights[p + "attn_qkv_bias"], a, weights[p + "attn_qkv"].t())
+        else:
+            qkv = a @ weights[p + "attn_qkv"].t()
+        probs, out = torch.empty(b, c.n_heads, t, t), torch.empty(b * t, c.d_model)
+        k.attention_forward(ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(out), *shape)
+        x1 = torch.addmm(x0, out, weights[p + "attn_output"].t())
+        m, inv1 = self.norm(x1, weights[p + "ffn_norm"])
+        gate_up = m @ weights[p + "ffn_up"].t()
+        h = torch.empty(b * t, c.d_ff)
+        k.swiglu_forward(ptr(gate_up), ptr(h), b * t, c.d_ff)
+        return torch.addmm(x1, h, weights[p + "ffn_down"].t()), (x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h)
+
+    def layer_backward(self, weights, grads, n, shape, kept, dx):
+        """dx, the gradient of what layer() returned, becomes that of its input."""
+        c, k, p = self.config, self.kernels, f"blk.{n}."
+        b, t = shape[:2]
+        x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h = kept
+        grads[p + "ffn_down"].addmm_(dx.t(), h)
+        dh = dx @ weights[p + "ffn_down"]
+        dgate_up = torch.empty_like(gate_up)
+        k.swiglu_backward(ptr(dh), ptr(gate_up), ptr(dgate_up), b * t, c.d_ff)
+        grads[p + "ffn_up"].addmm_(dgate_up.t(), m)
+        self.norm_backward(dgate_up @ weights[p + "ffn_up"], x1, weights[p + "ffn_norm"], inv1, dx,
+                           grads[p + "ffn_norm"])
+        grads[p + "attn_output"].addmm_(dx.t(), out)
+        dout = dx @ weights[p + "attn_output"]
+        dqkv, scratch = torch.empty_like(qkv), torch.empty(64 * t)
+        k.attention_backward(ptr(dout), ptr(out), ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(dqkv),
+                             ptr(scratch), *shape)
+        grads[p + "attn_qkv"].addmm_(dqkv.t(), a)
+        if c.qkv_bias:
+            grads[p + "attn_qkv_bias"].add_(dqkv.sum(0))
+        self.norm_backward(dqkv @ weights[p + "attn_qkv"], x0, weights[p + "attn_norm"], inv0, dx,
+                           grads[p + "attn_norm"])
+
+    def head(self, weights, grads, norm, x, rows, targets, train_head=True):
+        """Cross entropy of the rows `rows` of x. Returns (loss, correct, gradient of x)."""
+        xs = x[rows]
+        f, inv = self.norm(xs, weights[norm])
+        logits = f @ weights[self.config.head].t()
+        correct = ctypes.c_int64(0)
+        loss = self.kernels.cross_entropy(ptr(logits), ptr(targets), logits.shape[0], logits.shape[1],
+                                          ctypes.byref(correct))
+        if train_head:
+            grads[self.config.head].addmm_(logits.t(), f)
+        dxs, dx = torch.zeros_like(xs), torch.zeros_like(x)
+        self.norm_backward(logits @ weights[self.config.head], xs, weights[norm], inv, dxs, grads[norm])
+        dx[rows] = dxs
+        return loss, correct.value, dx
+
+    def shape(self, ids):
+        c = self.config
+        return (*ids.shape, c.n_heads, c.n_kv_heads, c.head_dim, c.rotary_dim // 2)
+
     def step(self, weights, grads, ids, rows, targets):
         """ids [b,t]; rows: flat positions whose next token counts; targets: those tokens. Returns (loss, correct)."""
-        c, k = self.config, self.kernels
-        b, t = ids.shape
-        n = b * t
-        shape = (b, t, c.n_heads, c.n_kv_heads, c.head_dim, c.rotary_dim // 2)
-        flat = ids.reshape(-1)
+        shape, flat = self.shape(ids), ids.reshape(-1)
         x = weights["token_embd"][flat]
         kept = []
-        for l in range(c.n_layers):
-            p = f"blk.{l}."
-            x0 = x
-            a, inv0 = self.norm(x0, weights[p + "attn_norm"])
-            qkv = a @ weights[p + "attn_qkv"].t()
-            probs, out = torch.empty(b, c.n_heads, t, t), torch.empty(n, c.d_model)
-            k.attention_forward(ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(out), *shape)
-            x1 = torch.addmm(x0, out, weights[p + "attn_output"].t())
-            m, inv1 = self.norm(x1, weights[p + "ffn_norm"])
-            gate_up = m @ weights[p + "ffn_up"].t()
-            h = torch.empty(n, c.d_ff)
-            k.swiglu_forward(ptr(gate_up), ptr(h), n, c.d_ff)
-            x = torch.addmm(x1, h, weights[p + "ffn_down"].t())
-            kept.append((x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h))
-        xs = x[rows]
-        f, inv = self.norm(xs, weights["output_norm"])
-        logits = f @ weights["token_embd"].t()
-        correct = ctypes.c_int64(0)
-        loss = k.cross_entropy(ptr(logits), ptr(targets), logits.shape[0], logits.shape[1], ctypes.byref(correct))
-
-        grads["token_embd"].addmm_(logits.t(), f)
-        dxs = torch.zeros_like(xs)
-        self.norm_backward(logits @ weights["token_embd"], xs, weights["output_norm"], inv, dxs, grads["output_norm"])
-        dx = torch.zeros_like(x)
-        dx[rows] = dxs
-        for l in reversed(range(c.n_layers)):
-            p = f"blk.{l}."
-            x0, a, inv0, qkv, probs, out, x1, m, inv1, gate_up, h = kept.pop()
-            grads[p + "ffn_down"].addmm_(dx.t(), h)
-            dh = dx @ weights[p + "ffn_down"]
-            dgate_up = torch.empty_like(gate_up)
-            k.swiglu_backward(ptr(dh), ptr(gate_up), ptr(dgate_up), n, c.d_ff)
-            grads[p + "ffn_up"].addmm_(dgate_up.t(), m)
-            self.norm_backward(dgate_up @ weights[p + "ffn_up"], x1, weights[p + "ffn_norm"], inv1, dx,
-                               grads[p + "ffn_norm"])
-            grads[p + "attn_output"].addmm_(dx.t(), out)
-            dout = dx @ weights[p + "attn_output"]
-            dqkv, scratch = torch.empty_like(qkv), torch.empty(64 * t)
-            k.attention_backward(ptr(dout), ptr(out), ptr(qkv), ptr(self.cos), ptr(self.sin), ptr(probs), ptr(dqkv),
-                                 ptr(scratch), *shape)
-            grads[p + "attn_qkv"].addmm_(dqkv.t(), a)
-            self.norm_backward(dqkv @ weights[p + "attn_qkv"], x0, weights[p + "attn_norm"], inv0, dx,
-                               grads[p + "attn_norm"])
+        for n in range(self.config.n_layers):
+            x, keep = self.layer(weights, n, shape, x)
+            kept.append(keep)
+        loss, correct, dx = self.head(weights, grads, "output_norm", x, rows, targets)
+        for n in reversed(range(self.config.n_layers)):
+            self.layer_backward(weights, grads, n, shape, kept.pop(), dx)
         grads["token_embd"].index_add_(0, flat, dx)
-        return loss, correct.value
+        return loss, correct
+
+    def mtp_step(self, weights, grads, ids, rows):
+        """Teaches the MTP layer to say at a position what the frozen model says there, from the hidden state of the
+        position before and this position's token; where both positions are in `rows`. Returns (loss, correct, number)."""
+        c, (b, t), shape, flat = self.config, ids.shape, self.shape(ids), ids.reshape(-1)
+        x = embedded = weights["token_embd"][flat]
+        for n in range(c.n_layers):
+            x, _ = self.layer(weights, n, shape, x)
+        counts = torch.zeros(b * t + 1, dtype=torch.bool)
+        counts[rows] = True
+        rows = rows[counts[rows - 1]]
+        f, _ = self.norm(x[rows], weights["output_norm"])
+        targets = (f @ weights[c.head].t()).argmax(1)
+
+        p = f"blk.{c.n_layers}."
+        before = model.shifted(x.view(b, t, -1)).reshape(b * t, -1)
+        g, inv_g = self.norm(before, weights[p + "hidden_norm"])
+        e, inv_e = self.norm(embedded, weights[p + "token_norm"])
+        ge = torch.cat([g, e], 1)
+        y, kept = self.layer(weights, c.n_layers, shape, ge @ weights[p + "input_proj"].t())
+        loss, correct, dy = self.head(weights, grads, p + "final_norm", y, rows, targets, train_head=False)
+        self.layer_backward(weights, grads, c.n_layers, shape, kept, dy)
+        grads[p + "input_proj"].addmm_(dy.t(), ge)
+        dg, de = (half.contiguous() for half in (dy @ weights[p + "input_proj"]).chunk(2, 1))
+        unused = torch.zeros_like(x)  # the frozen model's gradients
+        self.norm_backward(dg, before, weights[p + "hidden_norm"], inv_g, unused, grads[p + "hidden_norm"])
+        self.norm_backward(de, embedded, weights[p + "token_norm"], inv_e, unused, grads[p + "token_norm"])
+        return loss, correct, len(rows)
 
 
 def views(flat, config):
@@ -146,8 +195,8 @@ def initialise(weights, config, seed):
     generator = torch.Generator().manual_seed(seed)
     for name, weight in weights.items():
         if weight.dim() == 1:
-            weight.fill_(1.0)
-        elif name == "token_embd":
+            weight.fill_(0.0 if name.endswith("bias") else 1.0)
+        elif name in ("token_embd", "output"):
             weight.normal_(0, 0.05, generator=generator)
         else:
             weight.normal_(0, weight.shape[1] ** -0.5, generator=generator)
@@ -234,8 +283,10 @@ STAGES = [
 ]
 
 # Learning rate's factor at these steps, linear between them.
-RATES = [(0, 0.0), (60, 1.0), (636, 1.0), (637, 0.4), (2100, 0.4), (3084, 0.249), (3085, 0.4), (3443, 0.4), (4250, 0.0), (4251, 0.15), (4290, 0.15),
-         (4450, 0.0)]
+RATES = [(0, 0.0), (60, 1.0), (636, 1.0), (637, 0.4), (2100, 0.4), (3084, 0.249), (3085, 0.4), (3443, 0.4), (4250, 0.0),
+         (4251, 0.15), (4290, 0.15), (4450, 0.0),
+         # The second model, from the first: the body gets used to its new form, then the MTP layer learns from it.
+         (4470, 0.15), (4750, 0.0), (4751, 0.0), (4780, 1.0), (5300, 0.6), (5600, 0.0)]
 
 
 def stage(step):
@@ -277,7 +328,7 @@ def update(names, shared, config, args, step):
             g = g + other[name]
         g = g * scale
         w = weights[name]
-        if w.dim() == 1 or name == "token_embd":
+        if w.dim() == 1 or name in ("token_embd", "output"):
             rate = lr * args.adam_lr
             first[name].mul_(0.9).add_(g, alpha=0.1)
             second[name].mul_(0.98).addcmul_(g, g, value=0.02)
@@ -319,7 +370,7 @@ def worker(rank, shared, config, args, kernels, start_step, tokens):
     loads, mine = [0] * args.workers, []
     for name, weight in sorted(used.items(), key=lambda item: -item[1].numel()):
         lightest = loads.index(min(loads))
-        loads[lightest] += weight.numel() * (0.3 if name == "token_embd" else 1)
+        loads[lightest] += weight.numel() * (0.3 if name in ("token_embd", "output") else 1)
         if lightest == rank:
             mine.append(name)
     began = last_save = time.time()
@@ -334,11 +385,15 @@ def worker(rank, shared, config, args, kernels, start_step, tokens):
             if index >= len(batches):
                 break
             ids, rows, targets = batches[index]
-            l, c = net.step(used, grads, ids, rows, targets)
-            loss, correct, count = loss + l, correct + c, count + len(targets)
+            if step < args.mtp_from:
+                l, c, n = *net.step(used, grads, ids, rows, targets), len(targets)
+            else:
+                l, c, n = net.mtp_step(used, grads, ids, rows)
+            loss, correct, count = loss + l, correct + c, count + n
         shared.figures[rank] = torch.tensor([loss, count, correct, 0.0])
         shared.barrier.wait()
-        update(mine, shared, config, args, step)
+        in_mtp = f"blk.{config.n_layers}."
+        update([name for name in mine if name.startswith(in_mtp) == (step >= args.mtp_from)], shared, config, args, step)
         if rank == 0:
             shared.next_batch.value = 0
             total = shared.figures.sum(0).tolist()
@@ -360,23 +415,47 @@ def worker(rank, shared, config, args, kernels, start_step, tokens):
 
 
 def check(kernels):
-    """Compares loss and every gradient with PyTorch's automatic differentiation of model.forward."""
-    config = model.Config(vocab_size=64, n_layers=2)
+    """Compares losses and every gradient with PyTorch's automatic differentiation of model.py."""
     torch.manual_seed(0)
-    size = sum(int(np.prod(s)) for s in config.shapes().values())
-    weights = views(torch.zeros(size), config)
-    initialise(weights, config, 1)
-    grads = views(torch.zeros(size), config)
-    b, t = 3, 150
-    ids = torch.randint(0, config.vocab_size, (b, t))
-    rows, targets = torch.arange(5, b * t, 3), torch.randint(0, config.vocab_size, (b * t,))[5::3].contiguous()
-    loss, _ = Net(config, kernels).step(weights, grads, ids, rows, targets)
-    leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
-    logits = model.forward(leaves, config, ids).reshape(b * t, -1)[rows]
-    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    for config in (model.Config(vocab_size=64, n_layers=2),
+                   model.Config(vocab_size=64, n_layers=2, rotary_factor=1.0, qkv_bias=True, tied_head=False,
+                                n_mtp_layers=1)):
+        size = sum(int(np.prod(s)) for s in config.shapes().values())
+        weights = views(torch.zeros(size), config)
+        initialise(weights, config, 1)
+        for name, weight in weights.items():
+            if weight.dim() == 1:
+                weight.add_(torch.randn(weight.shape), alpha=0.2)
+        grads = views(torch.zeros(size), config)
+        b, t = 3, 150
+        ids = torch.randint(0, config.vocab_size, (b, t))
+        net = Net(config, kernels)
+        rows, targets = torch.arange(5, b * t, 3), torch.randint(0, config.vocab_size, (b * t,))[5::3].contiguous()
+        loss, _ = net.step(weights, grads, ids, rows, targets)
+        leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+        logits = model.forward(leaves, config, ids).reshape(b * t, -1)[rows]
+        expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+        compare("model", loss, expected, grads, leaves, lambda name: not name.startswith(f"blk.{config.n_layers}."))
+        if not config.n_mtp_layers:
+            continue
+        for grad in grads.values():
+            grad.zero_()
+        rows = torch.cat([torch.arange(s * t + 20, s * t + 90) for s in range(b)])
+        loss, _, count = net.mtp_step(weights, grads, ids, rows)
+        assert count == b * 69
+        leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+        with torch.no_grad():
+            x = model.hidden(weights, config, ids)
+            targets = model.logits(weights, config, x).argmax(-1)[:, 21:90]
+        logits = model.mtp_forward(leaves, config, model.shifted(x), ids)[:, 21:90]
+        expected = torch.nn.functional.cross_entropy(logits.reshape(-1, 64), targets.reshape(-1), reduction="sum")
+        compare("MTP layer", loss, expected, grads, leaves, lambda name: name.startswith(f"blk.{config.n_layers}."))
+
+
+def compare(what, loss, expected, grads, leaves, selected):
     expected.backward()
-    worst = max(float((grads[n] - leaves[n].grad).norm() / leaves[n].grad.norm()) for n in grads)
-    print(f"loss {loss:.5f}, PyTorch {float(expected):.5f}; worst relative gradient error {worst:.2e}")
+    worst = max(float((grads[n] - leaves[n].grad).norm() / leaves[n].grad.norm()) for n in filter(selected, grads))
+    print(f"{what}: loss {loss:.5f}, PyTorch {float(expected):.5f}; worst relative gradient error {worst:.2e}")
     assert abs(loss - float(expected)) < 1e-4 * loss and worst < 1e-4
 
 
@@ -387,6 +466,9 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=4450)
+    parser.add_argument("--mtp", metavar="CHECKPOINT",
+                        help="trains the second model, of MiMo's architecture, from the first one's last checkpoint")
+    parser.add_argument("--mtp-from", type=int, default=4750, help="first step that trains the MTP layer alone")
     parser.add_argument("--quantise-from", type=int, default=3900, help="first step with Q4_0 weights")
     parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--muon-lr", type=float, default=0.02)
@@ -400,7 +482,7 @@ def main():
     if args.check:
         return check(kernels)
 
-    config = model.Config()
+    config = mtp.CONFIG if args.mtp else model.Config()
     shared = Shared(config, args.workers)
     weights = views(shared.state["weights"], config)
     step = tokens = 0
@@ -415,6 +497,8 @@ def main():
         if args.run:
             os.makedirs(args.run, exist_ok=True)
         initialise(weights, config, args.seed)
+        if args.mtp:
+            step, tokens = mtp.warm_start(torch.load(args.mtp), weights)
     used = views(shared.used, config)
     for name, weight in weights.items():
         used[name].copy_(quantise.fake_q4_0(weight) if step >= args.quantise_from and quantise.is_quantised(name)

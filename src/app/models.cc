@@ -16,6 +16,8 @@ Result<std::filesystem::path> FindModelFile(const std::filesystem::path& data_di
   std::error_code ignored;
   const std::filesystem::path path(word);
   if (std::filesystem::is_regular_file(path, ignored)) return path;
+  // A folder of a model's name must not hide the installed model.
+  if (word.contains('/') && engine::IsModelFolder(path)) return path;
   TANDEM_ASSIGN_OR_RETURN(const auto models, OpenFleet(data_dir));
   TANDEM_ASSIGN_OR_RETURN(fleet::ResolvedModel resolved, models->Resolve(word));
   return std::move(resolved.path);

@@ -9,6 +9,7 @@
 #include "engine/executor/cpu_executor.h"
 #include "engine/executor/driver.h"
 #include "engine/gguf/file.h"
+#include "engine/model/huggingface.h"
 #include "engine/model/model.h"
 #include "engine/model/pack.h"
 #include "engine/model/vocabulary.h"
@@ -159,6 +160,11 @@ struct ModelFile {
 
 Result<ModelFile> OpenModelFile(const std::filesystem::path& path) {
   ModelFile file;
+  if (model::IsHuggingFaceFolder(path)) {
+    TANDEM_ASSIGN_OR_RETURN(file.gguf, model::OpenHuggingFace(path));
+    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.gguf));
+    return file;
+  }
   TANDEM_ASSIGN_OR_RETURN(const bool is_package, package::IsPackage(path));
   if (is_package) {
     TANDEM_ASSIGN_OR_RETURN(file.package, package::File::Open(path));

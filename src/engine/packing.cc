@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/gguf/file.h"
+#include "engine/model/huggingface.h"
 #include "engine/model/model.h"
 #include "engine/model/pack.h"
 #include "engine/ops/thread_pool.h"
@@ -24,7 +25,9 @@ Result<PackSummary> Pack(const std::filesystem::path& model_path, const std::fil
   if (is_package) {
     return Err(ErrorCode::kInvalidArgument, "'{}' is a package already", model_path.string());
   }
-  TANDEM_ASSIGN_OR_RETURN(const auto file, gguf::File::Open(model_path));
+  TANDEM_ASSIGN_OR_RETURN(const auto file, model::IsHuggingFaceFolder(model_path)
+                                               ? model::OpenHuggingFace(model_path)
+                                               : gguf::File::Open(model_path));
   TANDEM_ASSIGN_OR_RETURN(const auto model, model::Model::Load(file));
   const int usable_cores = os::UsableCpuCount();
   TANDEM_ASSIGN_OR_RETURN(const auto pool,
@@ -49,7 +52,12 @@ Result<PackSummary> Pack(const std::filesystem::path& model_path, const std::fil
   return summary;
 }
 
-Result<bool> IsPackage(const std::filesystem::path& path) { return package::IsPackage(path); }
+Result<bool> IsPackage(const std::filesystem::path& path) {
+  if (model::IsHuggingFaceFolder(path)) return false;
+  return package::IsPackage(path);
+}
+
+bool IsModelFolder(const std::filesystem::path& path) { return model::IsHuggingFaceFolder(path); }
 
 Result<std::string> PackageDigest(const std::filesystem::path& path) {
   TANDEM_ASSIGN_OR_RETURN(const auto file, package::File::Open(path));
@@ -64,6 +72,7 @@ Status VerifyPackage(const std::filesystem::path& path,
 }
 
 Result<std::vector<std::filesystem::path>> ModelFiles(const std::filesystem::path& model) {
+  if (model::IsHuggingFaceFolder(model)) return model::HuggingFaceFiles(model);
   // Only names of this form can be parts; any other file need not be parsed.
   if (model.filename().string().find("-of-") == std::string::npos) {
     return std::vector{model};

@@ -39,16 +39,20 @@ struct PackSummary {
       0;  // of those that every token reads: all but a table of embeddings
 };
 
-// Writes the model of a GGUF file as a package, which Engine::Load() takes in its place: weights in
-// the order in which the kernels read them, never repacked. The same bytes for the same file and
-// scheme. `to` appears whole or not at all.
-// Errors: as Engine::Load() for the file; kInvalidArgument for a scheme that there is not (param
-// "scheme") and for a file that is a package already; kCorrupt for weights that are not finite;
+// Writes the model of a GGUF file or of a folder in Hugging Face's form as a package, which
+// Engine::Load() takes in its place: weights in the order in which the kernels read them, never
+// repacked. The same bytes for the same file and scheme. `to` appears whole or not at all. Errors:
+// as Engine::Load() for the file; kInvalidArgument for a scheme that there is not (param "scheme")
+// and for a file that is a package already; kCorrupt for weights that are not finite;
 // kResourceExhausted where the disk is full; kCancelled; kIo.
 // Cost: a few seconds for 2 GB of Q4_0, some 20 seconds a billion weights and thread where codes
 // are searched; memory of a few MiB a thread.
 Result<PackSummary> Pack(const std::filesystem::path& model, const std::filesystem::path& to,
                          const PackOptions& options);
+
+// Whether a path is a folder that can stand where a model file is asked for: one with a
+// config.json, as models are published in safetensors.
+bool IsModelFolder(const std::filesystem::path& path);
 
 // Whether a file is a package, by its first bytes. Errors: those of opening it.
 Result<bool> IsPackage(const std::filesystem::path& path);
@@ -63,7 +67,7 @@ Status VerifyPackage(const std::filesystem::path& path,
                      const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress,
                      const std::stop_token& stop);
 
-// The files that a model is made of: itself, or all parts of a split one.
+// The files that a model is made of: itself, all parts of a split one, or those of a folder.
 // Errors: those of opening the first part of a split.
 Result<std::vector<std::filesystem::path>> ModelFiles(const std::filesystem::path& model);
 

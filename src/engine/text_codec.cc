@@ -5,6 +5,7 @@
 
 #include "base/utf8.h"
 #include "engine/gguf/file.h"
+#include "engine/model/huggingface.h"
 #include "engine/model/vocabulary.h"
 #include "engine/tokenizer/tokenizer_json.h"
 #include "os/file.h"
@@ -56,6 +57,12 @@ Result<std::shared_ptr<const TextCodec>> TextCodec::FromPackage(
 }
 
 Result<std::shared_ptr<const TextCodec>> TextCodec::Open(const std::filesystem::path& path) {
+  if (model::IsHuggingFaceFolder(path)) {
+    TANDEM_ASSIGN_OR_RETURN(const auto file, model::OpenHuggingFace(path));
+    TANDEM_ASSIGN_OR_RETURN(const tokenizer::Vocabulary vocabulary,
+                            model::VocabularyFromGguf(*file));
+    return Create(vocabulary);
+  }
   TANDEM_ASSIGN_OR_RETURN(const os::MappedFile mapped, os::MappedFile::Open(path));
   const std::string_view bytes = AsText(mapped.bytes());
   if (bytes.starts_with(package::kMagic)) {

@@ -23,8 +23,8 @@ using tokenizer::ToolCall;
 // Immutable. Thread: any.
 class TextCodec {
  public:
-  // A model file (a package, or GGUF, the first part where it is split) or a tokenizer.json, told
-  // apart by their content.
+  // A model file (a package, or GGUF, the first part where it is split), a folder in Hugging Face's
+  // form or a tokenizer.json, told apart by their content.
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported.
   static Result<std::shared_ptr<const TextCodec>> Open(const std::filesystem::path& path);
   static Result<std::shared_ptr<const TextCodec>> Create(const tokenizer::Vocabulary& vocabulary);

@@ -35,6 +35,12 @@ struct SlotStep {
   int32_t n_logit_rows = 0;
 };
 
+// A sequence of which the model's own drafter is asked: the token that follows what its slot holds.
+struct DraftStep {
+  Slot* slot = nullptr;
+  int32_t token_id = 0;
+};
+
 // Of one batch step, all slots together.
 struct StepLimits {
   int32_t max_tokens = 0;
@@ -67,6 +73,19 @@ class Executor {
   // Errors: kInvalidArgument, kResourceExhausted for a batch that breaks the rules, with nothing
   // changed; after any other error the slots of this batch must not be used again.
   virtual Status Step(std::span<const SlotStep> batch, std::span<float> logits) = 0;
+
+  // Whether Draft() works.
+  virtual bool drafts() const { return false; }
+  // What comes after each entry's token, as the model's own drafter (a layer of multi-token
+  // prediction) sees it: guesses, of which nothing that Step() gives depends. The token is not
+  // appended to the slot.
+  //   logits (out) [batch.size(), vocab_size] f32
+  // Errors: as Step(), with nothing changed; kUnsupported where drafts() is false.
+  virtual Status Draft(std::span<const DraftStep> batch, std::span<float> logits) {
+    static_cast<void>(batch);
+    static_cast<void>(logits);
+    return Err(ErrorCode::kUnsupported, "this executor has nothing to draft with");
+  }
 };
 
 }  // namespace tandem::executor

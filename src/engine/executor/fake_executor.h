@@ -34,6 +34,9 @@ class FakeExecutor final : public Executor {
   // Set before the first step, or from the thread that steps.
   OnStep on_step;
   OnRow on_row;
+  // What Draft() takes for the token after a sequence; without it there are no drafts.
+  NextToken draft;
+  std::function<Status(std::span<const DraftStep> batch)> on_draft;
   uint64_t bytes_per_slot = 1000;
   uint64_t weights = 100;
   uint64_t scratch = 10;
@@ -85,6 +88,26 @@ class FakeExecutor final : public Executor {
         row[static_cast<size_t>(next_token_(sequence))] = kPeak;
         if (on_row) on_row(sequence, row);
       }
+    }
+    return {};
+  }
+
+  bool drafts() const override { return draft != nullptr; }
+  Status Draft(std::span<const DraftStep> batch, std::span<float> logits) override {
+    TANDEM_CHECK(drafts() && !batch.empty());
+    if (on_draft) {
+      if (Status status = on_draft(batch); !status) return status;
+    }
+    TANDEM_CHECK(logits.size() >= batch.size() * static_cast<size_t>(vocab_size_));
+    for (const DraftStep& step : batch) {
+      TANDEM_CHECK(step.slot->length() < context_tokens_);
+      std::vector<int32_t> sequence = TokensOf(*step.slot);
+      sequence.push_back(step.token_id);
+      std::span<float> row = logits.first(static_cast<size_t>(vocab_size_));
+      logits = logits.subspan(row.size());
+      for (float& logit : row) logit = 0;
+      row[static_cast<size_t>(draft(sequence))] = kPeak;
+      if (on_row) on_row(sequence, row);
     }
     return {};
   }

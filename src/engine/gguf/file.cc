@@ -115,6 +115,31 @@ Result<std::shared_ptr<const File>> File::Open(const std::filesystem::path& path
   return file;
 }
 
+Result<std::shared_ptr<const File>> File::Assemble(Parts parts) {
+  TANDEM_ASSIGN_OR_RETURN(ParsedFile parsed, ParseFile(parts.header, parts.name));
+  for (const Tensor& tensor : parts.tensors) {
+    const quant::TypeInfo& type = quant::GetType(tensor.type);
+    const bool whole_blocks = tensor.dims[0] % type.block_elements == 0;
+    if (!whole_blocks || tensor.n_bytes != static_cast<uint64_t>(tensor.n_rows()) *
+                                               quant::RowBytes(tensor.type, tensor.dims[0])) {
+      return Err(ErrorCode::kInvalidArgument, "{}: tensor {} has {} bytes, which its shape has not",
+                 parts.name, tensor.name, tensor.n_bytes);
+    }
+    if (reinterpret_cast<uintptr_t>(tensor.data) % static_cast<size_t>(type.alignment) != 0) {
+      return Err(ErrorCode::kInvalidArgument, "{}: tensor {} is not aligned for its type",
+                 parts.name, tensor.name);
+    }
+  }
+  const std::shared_ptr<File> file = FromParsed(std::move(parsed), parts.name, parts.n_bytes);
+  // Moving a vector leaves its bytes where they are, and with them all views.
+  file->header_ = std::move(parts.header);
+  file->buffers_ = std::move(parts.buffers);
+  file->mappings_ = std::move(parts.mappings);
+  file->tensors_ = std::move(parts.tensors);
+  TANDEM_RETURN_IF_ERROR(file->IndexTensors());
+  return file;
+}
+
 Status File::OpenOtherParts(const std::string& prefix, uint64_t count) {
   for (uint64_t number = 1; number < count; ++number) {
     const std::string part_name = prefix + PartSuffix(number, count);

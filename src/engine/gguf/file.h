@@ -65,6 +65,19 @@ class File {
   static Result<std::shared_ptr<const File>> Parse(std::span<const std::byte> bytes,
                                                    std::string_view name);
 
+  // A model that is not one GGUF file but can be described as one: keys here, tensors elsewhere.
+  struct Parts {
+    std::string name;               // stands for the file in messages
+    std::vector<std::byte> header;  // a GGUF file of keys alone
+    std::vector<Tensor> tensors;    // data in the mappings and buffers
+    std::vector<os::MappedFile> mappings;
+    std::vector<std::vector<std::byte>> buffers;
+    uint64_t n_bytes = 0;  // of the files behind it
+  };
+  // Errors: as Parse() for the header; kCorrupt for two tensors of one name; kInvalidArgument for a
+  // tensor whose bytes are not those of its type and shape.
+  static Result<std::shared_ptr<const File>> Assemble(Parts parts);
+
   // ---- metadata (of the first part) ----
 
   // In the file's order.
@@ -120,6 +133,8 @@ class File {
 
   std::string name_;
   std::vector<os::MappedFile> mappings_;
+  std::vector<std::byte> header_;                // of Assemble: what metadata_ looks at
+  std::vector<std::vector<std::byte>> buffers_;  // of Assemble: what tensors_ looks at
   std::vector<KeyValue> metadata_;
   std::vector<size_t> keys_in_order_;  // indices into metadata_, sorted by key
   std::vector<Tensor> tensors_;

@@ -128,6 +128,13 @@ Result<BoundWeights> BindPackage(const package::File& file, const Hyperparameter
     TANDEM_ASSIGN_OR_RETURN(LayerWeights bound, BindLayer(&matrices, &vectors, h, layer));
     weights->layers.push_back(std::move(bound));
   }
+  if (h.n_mtp_layers > 0) {
+    TANDEM_ASSIGN_OR_RETURN(weights->mtp, BindMtpNorms(&vectors, h));
+    TANDEM_ASSIGN_OR_RETURN(
+        weights->mtp->input,
+        matrices.One(BlockName(h.n_layers, "nextn.eh_proj"), h.d_model, 2 * int64_t{h.d_model}));
+    TANDEM_ASSIGN_OR_RETURN(weights->mtp->layer, BindLayer(&matrices, &vectors, h, h.n_layers));
+  }
   TANDEM_ASSIGN_OR_RETURN(weights->output_norm, vectors.Vector("output_norm.weight", h.d_model));
   const bool tied = !matrices.Has("output.weight");
   if (!tied) {
@@ -140,7 +147,7 @@ Result<BoundWeights> BindPackage(const package::File& file, const Hyperparameter
   }
   TANDEM_RETURN_IF_ERROR(BindRotary(&vectors, *file.model(), h, weights.get()));
   TANDEM_RETURN_IF_ERROR(matrices.CheckAllTaken());
-  TANDEM_RETURN_IF_ERROR(vectors.CheckAllTaken(h.n_layers));
+  TANDEM_RETURN_IF_ERROR(vectors.CheckAllTaken(h.n_cache_layers()));
   return BoundWeights{.weights = std::move(weights),
                       .n_bytes = matrices.taken_bytes() + vectors.taken_bytes(),
                       .tied_head = tied};

@@ -164,6 +164,17 @@ Status BindRotary(Binder* binder, const gguf::File& file, const Hyperparameters&
   return {};
 }
 
+Result<MtpWeights> BindMtpNorms(Binder* binder, const Hyperparameters& h) {
+  MtpWeights weights;
+  const auto norm = [&](const char* part) {
+    return binder->Vector(BlockName(h.n_layers, part), h.d_model);
+  };
+  TANDEM_ASSIGN_OR_RETURN(weights.token_norm, norm("nextn.enorm"));
+  TANDEM_ASSIGN_OR_RETURN(weights.hidden_norm, norm("nextn.hnorm"));
+  TANDEM_ASSIGN_OR_RETURN(weights.final_norm, norm("nextn.shared_head_norm"));
+  return weights;
+}
+
 Result<BoundWeights> BindFile(const gguf::File& file, const Hyperparameters& h) {
   Binder binder(file);
   auto weights = std::make_unique<Weights>();
@@ -173,6 +184,14 @@ Result<BoundWeights> BindFile(const gguf::File& file, const Hyperparameters& h) 
   for (int layer = 0; layer < h.n_layers; ++layer) {
     TANDEM_ASSIGN_OR_RETURN(LayerWeights bound, BindLayer(&binder, h, layer));
     weights->layers.push_back(std::move(bound));
+  }
+  if (h.n_mtp_layers > 0) {
+    TANDEM_ASSIGN_OR_RETURN(weights->mtp, BindMtpNorms(&binder, h));
+    TANDEM_ASSIGN_OR_RETURN(
+        const ops::Matrix input,
+        binder.Matrix(BlockName(h.n_layers, "nextn.eh_proj"), h.d_model, 2 * int64_t{h.d_model}));
+    weights->mtp->input.blocks = {input};
+    TANDEM_ASSIGN_OR_RETURN(weights->mtp->layer, BindLayer(&binder, h, h.n_layers));
   }
   TANDEM_ASSIGN_OR_RETURN(weights->output_norm, binder.Vector("output_norm.weight", h.d_model));
   // A tied head may have been quantised again as a tensor of its own.
@@ -184,7 +203,7 @@ Result<BoundWeights> BindFile(const gguf::File& file, const Hyperparameters& h) 
     weights->head.blocks = {head};
   }
   TANDEM_RETURN_IF_ERROR(BindRotary(&binder, file, h, weights.get()));
-  TANDEM_RETURN_IF_ERROR(binder.CheckAllTaken(h.n_layers));
+  TANDEM_RETURN_IF_ERROR(binder.CheckAllTaken(h.n_cache_layers()));
   return BoundWeights{
       .weights = std::move(weights), .n_bytes = binder.taken_bytes(), .tied_head = tied};
 }

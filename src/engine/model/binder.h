@@ -60,6 +60,9 @@ Result<BoundWeights> BindPackage(const package::File& file, const Hyperparameter
 Status BindRotary(Binder* binder, const gguf::File& file, const Hyperparameters& h,
                   Weights* weights);
 
+// The norms of the multi-token prediction layer.
+Result<MtpWeights> BindMtpNorms(Binder* binder, const Hyperparameters& h);
+
 // The packed gate_up has whole strips of each: its rows for this d_ff.
 constexpr int64_t GateUpRows(int64_t d_ff) {
   return 2 * kernels::StripCount(d_ff) * kernels::kStripRows;

@@ -150,6 +150,27 @@ Status ReadRotary(const gguf::File& file, const Keys& keys, Hyperparameters* h) 
   return {};
 }
 
+// Multi-token prediction layers count as blocks, after those of the main model.
+Status ReadPredictionLayers(const gguf::File& file, const Keys& keys, Hyperparameters* h) {
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<uint64_t> n_next,
+                          file.FindUint(keys.Name("nextn_predict_layers")));
+  if (!n_next || *n_next == 0 || *n_next >= static_cast<uint64_t>(h->n_layers)) return {};
+  const int first = h->n_layers - static_cast<int>(*n_next);
+  const auto has = [&](std::string_view name) {
+    return file.Find(fmt::format("blk.{}.nextn.{}.weight", first, name)) != nullptr;
+  };
+  // A package has this layer's matrices elsewhere, but its norms here.
+  if (!has("hnorm") && !has("eh_proj")) return {};
+  h->n_layers = first;
+  if (h->architecture == Architecture::kQwen2 && !has("embed_tokens") && !has("shared_head_head")) {
+    h->n_mtp_layers = 1;
+  } else {
+    log::Warning("{}: its layer of multi-token prediction is not of MiMo's kind and is left out",
+                 file.name());
+  }
+  return {};
+}
+
 }  // namespace
 
 std::string_view ArchitectureName(Architecture architecture) {
@@ -198,13 +219,7 @@ Result<Hyperparameters> ReadHyperparameters(const gguf::File& file) {
   }
   h.rms_norm_eps = *eps;
 
-  // Multi-token prediction layers count as blocks, after those of the main model.
-  TANDEM_ASSIGN_OR_RETURN(const std::optional<uint64_t> n_next,
-                          file.FindUint(keys.Name("nextn_predict_layers")));
-  if (n_next && *n_next > 0 && *n_next < static_cast<uint64_t>(h.n_layers)) {
-    const int first = h.n_layers - static_cast<int>(*n_next);
-    if (file.Find(fmt::format("blk.{}.nextn.eh_proj.weight", first)) != nullptr) h.n_layers = first;
-  }
+  TANDEM_RETURN_IF_ERROR(ReadPredictionLayers(file, keys, &h));
 
   // Phi-4-mini's files carry a window that is longer than its context, or 0.
   TANDEM_ASSIGN_OR_RETURN(const std::optional<uint64_t> window,

@@ -24,6 +24,8 @@ struct Hyperparameters {
   Architecture architecture = Architecture::kPhi3;
   std::string name;  // general.name, may be empty
   int n_layers = 0;
+  // Layers of multi-token prediction behind them, 0 or 1. A file's second one is left out.
+  int n_mtp_layers = 0;
   int n_heads = 0;
   int n_kv_heads = 0;  // divides n_heads
   int head_dim = 0;    // a multiple of 8
@@ -42,6 +44,8 @@ struct Hyperparameters {
   // below the window there is no difference).
   int context_length = 0;
 
+  // Layers that keep keys and values; MTP layers come last.
+  int n_cache_layers() const { return n_layers + n_mtp_layers; }
   int64_t q_dim() const { return static_cast<int64_t>(n_heads) * head_dim; }
   int64_t kv_dim() const { return static_cast<int64_t>(n_kv_heads) * head_dim; }
 };

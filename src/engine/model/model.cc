@@ -42,6 +42,14 @@ Status Model::Take(BoundWeights bound, const Options& options) {
   weights_bytes_ = bound.n_bytes;
   tied_head_ = bound.tied_head;
   bytes_per_token_ = weights_bytes_ - (tied_head_ ? 0 : bound.weights->embedding.bytes());
+  if (bound.weights->mtp) {
+    const LayerWeights& layer = bound.weights->mtp->layer;
+    const Linear* read_by_drafts[] = {&layer.qkv, &layer.attention_output, &layer.gate_up,
+                                      &layer.down, &bound.weights->mtp->input};
+    for (const Linear* linear : read_by_drafts) {
+      bytes_per_token_ -= linear->bytes();
+    }
+  }
   weights_ = std::move(bound.weights);
   log::Debug("model: {} with {} layers, d_model {}, {} bytes of weights, {}",
              ArchitectureName(hyperparameters_.architecture), hyperparameters_.n_layers,

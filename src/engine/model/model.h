@@ -42,11 +42,10 @@ class Model {
   };
 
   // Checks every tensor that the architecture needs: there, of the right shape, of a type that we
-  // compute. Tensors that it does not need (multi-token prediction heads) are ignored. Weights stay
-  // in the file's mapping; only norms and biases are copied.
-  // Errors: kUnsupported, kCorrupt; the message names the tensor or key, what was found and what
-  // was expected.
-  // Cost: reads norms and biases only.
+  // compute. Tensors that it does not need (a second multi-token prediction layer) are ignored.
+  // Weights stay in the file's mapping; only norms and biases are copied. Errors: kUnsupported,
+  // kCorrupt; the message names the tensor or key, what was found and what was expected. Cost:
+  // reads norms and biases only.
   static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const gguf::File> file,
                                                    const Options& options);
   static Result<std::shared_ptr<const Model>> Load(std::shared_ptr<const gguf::File> file) {
@@ -64,8 +63,8 @@ class Model {
   const Hyperparameters& hyperparameters() const { return hyperparameters_; }
   // Bytes of all weights that a step may touch; a tied head counts once.
   uint64_t weights_bytes() const { return weights_bytes_; }
-  // Bytes of weights that decoding one token reads: everything but the embedding table, of which it
-  // reads a row, unless it is the tied head.
+  // Bytes of weights that decoding one token reads: everything but multi-token prediction and the
+  // embedding table, of which it reads a row, unless it is the tied head.
   uint64_t bytes_per_token() const { return bytes_per_token_; }
   bool tied_head() const { return tied_head_; }
   const kernels::KernelSet& kernels() const { return *kernels_; }

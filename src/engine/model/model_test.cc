@@ -145,8 +145,43 @@ TEST(ModelTest, TensorWithoutAPlaceMeansAnotherModel) {
   ExpectRefused(&bias, ErrorCode::kUnsupported, "blk.1.attn_output.bias has no place");
 }
 
-TEST(ModelTest, PredictionTensorsAreLeftOut) {
-  TinyModel tiny({.architecture = Architecture::kQwen2});
+TEST(ModelTest, MtpLayerIsBoundAndReadOnlyByDrafts) {
+  TinyModel plain({.architecture = Architecture::kQwen2});
+  TinyModel tiny({.architecture = Architecture::kQwen2, .mtp = true});
+  const auto without = *Model::Load(plain.File());
+  const auto model = Model::Load(tiny.File());
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ((*model)->hyperparameters().n_layers, 2);
+  EXPECT_EQ((*model)->hyperparameters().n_mtp_layers, 1);
+  ASSERT_TRUE((*model)->weights().mtp.has_value());
+  EXPECT_EQ((*model)->weights().mtp->input.blocks[0].n_cols, 128);
+  EXPECT_GT((*model)->weights_bytes(), without->weights_bytes());
+  // Norms and biases are small enough to be read all the same.
+  EXPECT_LT((*model)->bytes_per_token(), without->bytes_per_token() + 4096);
+}
+
+TEST(ModelTest, BrokenMtpLayerIsRefused) {
+  TinyModel missing({.architecture = Architecture::kQwen2, .mtp = true});
+  missing.RemoveTensor("blk.2.nextn.enorm.weight");
+  ExpectRefused(&missing, ErrorCode::kCorrupt, "blk.2.nextn.enorm.weight is missing");
+  TinyModel square({.architecture = Architecture::kQwen2, .mtp = true});
+  TinyModel::Tensor& input = square.At("blk.2.nextn.eh_proj.weight");
+  input.dims = {64, 64};
+  input.values.resize(64 * 64);
+  ExpectRefused(&square, ErrorCode::kCorrupt, "expected {128, 64}");
+}
+
+TEST(ModelTest, MtpLayersThatAreNotMimosAreLeftOut) {
+  TinyModel tiny({.architecture = Architecture::kQwen2, .mtp = true});
+  tiny.Add({"blk.2.nextn.embed_tokens.weight", quant::Type::kF32, {2, 1}, {1.0F, 2.0F}});
+  const auto model = Model::Load(tiny.File());
+  ASSERT_TRUE(model) << model.error().message;
+  EXPECT_EQ((*model)->hyperparameters().n_layers, 2);
+  EXPECT_EQ((*model)->hyperparameters().n_mtp_layers, 0);
+}
+
+TEST(ModelTest, PredictionTensorsOfOtherArchitecturesAreLeftOut) {
+  TinyModel tiny({.architecture = Architecture::kPhi3});
   const uint64_t bytes = (*Model::Load(tiny.File()))->weights_bytes();
   tiny.Set("block_count", 3U);
   tiny.Set("nextn_predict_layers", 1U);

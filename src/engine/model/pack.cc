@@ -192,7 +192,7 @@ void PlanLayer(const LayerWeights& weights, int layer, PackScheme scheme,
       PlanStrips(BlockName(layer, "ffn_down"), {down}, Choose(scheme, down.type, false), nullptr));
 }
 
-// In the order of use: embedding, layers, head.
+// In the order of use: embedding, layers, head, multi-token prediction.
 std::vector<PlannedTensor> MakePlan(const Model& model, PackScheme scheme) {
   const Weights& weights = model.weights();
   std::vector<PlannedTensor> plan;
@@ -202,12 +202,23 @@ std::vector<PlannedTensor> MakePlan(const Model& model, PackScheme scheme) {
   if (!model.tied_head()) {
     plan.push_back(PlanRows("token_embd.weight", weights.embedding.blocks[0]));
   }
-  for (int layer = 0; layer < model.hyperparameters().n_layers; ++layer) {
+  const Hyperparameters& h = model.hyperparameters();
+  for (int layer = 0; layer < h.n_layers; ++layer) {
     PlanLayer(weights.layers[layer], layer, scheme, &plan);
   }
   plan.push_back(PlanStrips(head_name, {head}, head_scheme, &weights.output_norm));
   plan.front().place = package::Place::kNewBlock;
   plan.back().place = package::Place::kNewBlock;
+  if (weights.mtp) {
+    // Its norms are of two inputs side by side; neither alone says how large a column is.
+    const ops::Matrix& input = weights.mtp->input.blocks[0];
+    const size_t first = plan.size();
+    plan.push_back(PlanStrips(BlockName(h.n_layers, "nextn.eh_proj"), {input},
+                              Choose(scheme, input.type, false), nullptr));
+    PlanLayer(weights.mtp->layer, h.n_layers, scheme, &plan);
+    plan[first].place = package::Place::kNewBlock;
+    plan[first + 1].place = package::Place::kBehind;
+  }
   return plan;
 }
 
@@ -370,10 +381,11 @@ Result<std::vector<std::byte>> DescribeModel(const gguf::File& file, const Model
   }
   writer.SetNumber<uint64_t>("general.parameter_count", n_parameters);
   writer.SetNumber<uint32_t>(prefix + "vocab_size", static_cast<uint32_t>(h.vocab_size));
-  // Layers of multi-token prediction stay behind.
-  writer.SetNumber<uint32_t>(prefix + "block_count", static_cast<uint32_t>(h.n_layers));
+  // Further layers of multi-token prediction stay behind.
+  writer.SetNumber<uint32_t>(prefix + "block_count", static_cast<uint32_t>(h.n_cache_layers()));
   if (file.FindKey(prefix + "nextn_predict_layers") != nullptr) {
-    writer.SetNumber<uint32_t>(prefix + "nextn_predict_layers", 0);
+    writer.SetNumber<uint32_t>(prefix + "nextn_predict_layers",
+                               static_cast<uint32_t>(h.n_mtp_layers));
   }
 
   const auto add = [&](const std::string& name, const std::vector<float>& values) {
@@ -391,11 +403,17 @@ Result<std::vector<std::byte>> DescribeModel(const gguf::File& file, const Model
   for (size_t i = 0; i < factors.size(); ++i) {
     add(i == 0 ? "rope_factors_long.weight" : "rope_factors_short.weight", factors[i]);
   }
-  for (int layer = 0; layer < h.n_layers; ++layer) {
-    const LayerWeights& one = weights.layers[layer];
+  const auto add_layer = [&](int layer, const LayerWeights& one) {
     add(BlockName(layer, "attn_norm"), one.attention_norm);
     if (!one.qkv_bias.empty()) add(BlockName(layer, "attn_qkv", "bias"), one.qkv_bias);
     add(BlockName(layer, "ffn_norm"), one.ffn_norm);
+  };
+  for (int layer = 0; layer < h.n_layers; ++layer) add_layer(layer, weights.layers[layer]);
+  if (weights.mtp) {
+    add_layer(h.n_layers, weights.mtp->layer);
+    add(BlockName(h.n_layers, "nextn.enorm"), weights.mtp->token_norm);
+    add(BlockName(h.n_layers, "nextn.hnorm"), weights.mtp->hidden_norm);
+    add(BlockName(h.n_layers, "nextn.shared_head_norm"), weights.mtp->final_norm);
   }
   add("output_norm.weight", weights.output_norm);
   return writer.FinishInMemory();
@@ -507,8 +525,13 @@ uint64_t PackedWeightsBytes(const Model& model, PackScheme scheme) {
   const Hyperparameters& h = model.hyperparameters();
   size_t n_floats = weights.output_norm.size();
   if (h.original_context_length > 0) n_floats += static_cast<size_t>(h.rotary_dim);
-  for (const LayerWeights& layer : weights.layers) {
+  const auto count = [&](const LayerWeights& layer) {
     n_floats += layer.attention_norm.size() + layer.qkv_bias.size() + layer.ffn_norm.size();
+  };
+  for (const LayerWeights& layer : weights.layers) count(layer);
+  if (weights.mtp) {
+    count(weights.mtp->layer);
+    n_floats += 3 * weights.output_norm.size();
   }
   return sum + n_floats * sizeof(float);
 }

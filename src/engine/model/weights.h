@@ -1,6 +1,7 @@
 // A model's weights, bound to their places in the forward step.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "engine/ops/matmul.h"
@@ -36,11 +37,22 @@ struct LayerWeights {
   Linear down;  // [d_model, d_ff]
 };
 
+// A layer of multi-token prediction: a way in, from a token and the hidden state of the position
+// before it, a layer like the others, and a norm before the head, which is the model's.
+struct MtpWeights {
+  std::vector<float> token_norm;   // [d_model]
+  std::vector<float> hidden_norm;  // [d_model]
+  Linear input;  // [d_model, 2 d_model] columns of the token, then of the hidden state
+  LayerWeights layer;
+  std::vector<float> final_norm;  // [d_model]
+};
+
 struct Weights {
-  Linear embedding;  // [vocab_size, d_model], one part
-  std::vector<LayerWeights> layers;
-  std::vector<float> output_norm;  // [d_model]
-  Linear head;                     // [vocab_size, d_model]; the embedding where it is tied
+  Linear embedding;                  // [vocab_size, d_model], one part
+  std::vector<LayerWeights> layers;  // [n_layers]
+  std::optional<MtpWeights> mtp;     // of a model that has one; keys and values behind the layers'
+  std::vector<float> output_norm;    // [d_model]
+  Linear head;                       // [vocab_size, d_model]; the embedding where it is tied
   // Rotary frequencies [rotary_dim / 2] of caches up to the original context, and beyond it (equal
   // where the model has one set).
   std::vector<double> short_frequencies;

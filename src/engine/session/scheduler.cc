@@ -9,6 +9,12 @@
 namespace tandem::session {
 namespace {
 
+// Rows of decoding sessions and their drafts in one step.
+int VerifyRows(const SchedulerOptions& options, const executor::StepLimits& limits) {
+  return std::min({kMaxVerifyRows, limits.max_logit_rows,
+                   limits.max_tokens - options.mixed_prefill_chunk_tokens});
+}
+
 // Below this a copy is not worth keeping two slots for.
 constexpr int32_t kMinCopiedTokens = 16;
 
@@ -34,15 +40,19 @@ Scheduler::Scheduler(executor::Executor* executor, SessionModel model,
       options_(options),
       clock_(clock),
       read_memory_(std::move(read_memory)),
-      kept_(options.max_kept_slots) {
+      kept_(options.max_kept_slots),
+      speculation_(options.speculation, VerifyRows(options, executor->limits()), executor, clock) {
   TANDEM_CHECK(options_.max_sessions >= 1 && options_.max_queued >= 0);
   TANDEM_CHECK(options_.prefill_chunk_tokens >= 1 && options_.mixed_prefill_chunk_tokens >= 1);
   TANDEM_CHECK(executor_->limits().max_logit_rows >= options_.max_sessions);
   TANDEM_CHECK(executor_->limits().max_tokens >=
                options_.max_sessions + options_.mixed_prefill_chunk_tokens);
   TANDEM_CHECK(executor_->limits().max_tokens >= options_.prefill_chunk_tokens);
-  logits_.resize(static_cast<size_t>(options_.max_sessions) *
-                 static_cast<size_t>(executor_->vocab_size()));
+  const int n_rows =
+      options_.speculation == SpeculationMode::kOff
+          ? options_.max_sessions
+          : std::max(options_.max_sessions, VerifyRows(options_, executor_->limits()));
+  logits_.resize(static_cast<size_t>(n_rows) * static_cast<size_t>(executor_->vocab_size()));
 }
 
 Scheduler::~Scheduler() { Shutdown(); }
@@ -120,8 +130,11 @@ bool Scheduler::RunStep() {
   const size_t vocab_size = static_cast<size_t>(executor_->vocab_size());
   size_t n_rows = 0;
   for (const executor::SlotStep& step : batch_) n_rows += static_cast<size_t>(step.n_logit_rows);
-  if (const Status status = executor_->Step(batch_, std::span(logits_).first(n_rows * vocab_size));
-      !status) {
+  const SteadyTime started = clock_->Now();
+  const Status status = executor_->Step(batch_, std::span(logits_).first(n_rows * vocab_size));
+  speculation_.ObserveStep(decoding_, MillisecondsBetween(started, clock_->Now()),
+                           /*with_prefill=*/batch_.size() > decoding_.size());
+  if (!status) {
     std::vector<SubmissionId> failed;
     std::ranges::transform(in_batch_, std::back_inserter(failed), &Session::id);
     for (SubmissionId id : failed) Fail(id, status.error());
@@ -263,14 +276,19 @@ Status Scheduler::FitsAnother(uint64_t slot_bytes) const {
 void Scheduler::BuildBatch() {
   batch_.clear();
   in_batch_.clear();
+  decoding_.clear();
   std::vector<Session*> prefilling;
   for (const auto& session : running_) {
     // Also a prompt of which all but the last token came from a kept slot.
-    if (session->pending().size() == 1) {
-      AddToBatch(session.get(), 1);
-    } else {
-      prefilling.push_back(session.get());
-    }
+    (session->pending().size() == 1 ? decoding_ : prefilling).push_back(session.get());
+  }
+  speculation_.Propose(decoding_, &sampler_scratch_);
+  for (Session* session : decoding_) {
+    const std::span<const int32_t> tokens = session->PendingAndDrafts();
+    batch_.push_back({.slot = session->slot(),
+                      .token_ids = tokens,
+                      .n_logit_rows = static_cast<int32_t>(tokens.size())});
+    in_batch_.push_back(session);
   }
   auto budget = static_cast<size_t>(in_batch_.empty() ? options_.prefill_chunk_tokens
                                                       : options_.mixed_prefill_chunk_tokens);
@@ -298,17 +316,36 @@ void Scheduler::AdvanceSessions() {
   const auto vocab_size = static_cast<size_t>(executor_->vocab_size());
   std::span<const float> rows = logits_;
   for (size_t i = 0; i < batch_.size(); ++i) {
-    if (batch_[i].n_logit_rows == 0) continue;
-    const std::span<const float> row = rows.first(vocab_size);
-    rows = rows.subspan(vocab_size);
-    Session* session = in_batch_[i];
-    auto outcome = session->Advance(row, &sampler_scratch_, clock_->Now());
-    if (!outcome) {
-      Fail(session->id(), outcome.error());
-    } else if (*outcome) {
-      Finish(session->id(), std::move(**outcome));
-    }
+    const size_t n = static_cast<size_t>(batch_[i].n_logit_rows) * vocab_size;
+    if (n > 0) AdvanceSession(in_batch_[i], rows.first(n));
+    rows = rows.subspan(n);
   }
+}
+
+void Scheduler::AdvanceSession(Session* session, std::span<const float> rows) {
+  const auto vocab_size = static_cast<size_t>(executor_->vocab_size());
+  const std::vector<int32_t>& guessed = session->drafts().proposal;
+  const auto n_before = static_cast<int32_t>(session->tokens().size());
+  size_t n_accepted = 0;
+  Result<std::optional<Session::Outcome>> outcome = std::nullopt;
+  while (true) {
+    outcome = session->Advance(rows.first(vocab_size), &sampler_scratch_, clock_->Now());
+    rows = rows.subspan(vocab_size);
+    if (!outcome) return Fail(session->id(), outcome.error());
+    // The next row follows the next draft, so it counts only where that is what was said.
+    const bool right =
+        n_accepted < guessed.size() && session->tokens().back() == guessed[n_accepted];
+    if (right) ++n_accepted;
+    if (*outcome || !right) break;
+  }
+  if (!guessed.empty()) {
+    session->slot()->Truncate(n_before + static_cast<int32_t>(n_accepted));
+    const size_t n_checked =
+        std::min(guessed.size(), session->tokens().size() - static_cast<size_t>(n_before));
+    speculation_.Learn(&session->drafts(), static_cast<int>(n_checked),
+                       static_cast<int>(n_accepted));
+  }
+  if (*outcome) Finish(session->id(), std::move(**outcome));
 }
 
 std::unique_ptr<Session> Scheduler::TakeRunning(SubmissionId id) {

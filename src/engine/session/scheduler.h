@@ -2,9 +2,10 @@
 // prefixes, memory admission, detectors of degenerate text. It may include every room of the engine
 // above it. Deliberately absent: model files, prompts as text (engine/), HTTP.
 //
-// Continuous batching: each step takes one token of every decoding session, and beside them a chunk
-// of prefill. Prefilling sessions take turns at the chunk; waiting ones start first come, first
-// served, when fewer than max_sessions run and their KV cache fits.
+// Continuous batching: each step takes one token of every decoding session, with what was guessed
+// to come behind it, and beside them a chunk of prefill. Prefilling sessions take turns at the
+// chunk; waiting ones start first come, first served, when fewer than max_sessions run and their KV
+// cache fits.
 #pragma once
 
 #include <atomic>
@@ -26,6 +27,7 @@
 #include "engine/session/memory_budget.h"
 #include "engine/session/prefix_cache.h"
 #include "engine/session/session.h"
+#include "engine/session/speculation.h"
 #include "engine/session/submission.h"
 #include "os/memory.h"
 
@@ -41,6 +43,7 @@ struct SchedulerOptions {
   int mixed_prefill_chunk_tokens = 32;
   executor::KvPrecision kv_precision = executor::KvPrecision::kF16;
   uint64_t memory_limit_bytes = 0;
+  SpeculationMode speculation = SpeculationMode::kAuto;
 };
 
 // Functions under "any thread" may be called from everywhere, sinks included (but RunExclusive()).
@@ -71,6 +74,7 @@ class Scheduler {
 
   MemoryFigures memory() const;
   Activity activity() const;
+  SpeculationFigures speculation() const { return speculation_.figures(); }
 
   // ---- the scheduler thread
 
@@ -101,6 +105,8 @@ class Scheduler {
   void AddToBatch(Session* session, size_t n_tokens);
   // Samples for the sessions whose pending tokens all ran.
   void AdvanceSessions();
+  // One session, by its rows of logits: one and one for each draft.
+  void AdvanceSession(Session* session, std::span<const float> rows);
 
   // Takes a running session out: its slot is kept or freed, the figures are right, and only then
   // does its terminal event go out.
@@ -135,7 +141,9 @@ class Scheduler {
   SubmissionId last_prefilled_ = 0;  // whose turn at the chunk was last
   std::vector<executor::SlotStep> batch_;
   std::vector<Session*> in_batch_;  // [batch_.size()]
-  std::vector<float> logits_;       // [max_sessions, vocab_size]
+  std::vector<Session*> decoding_;  // that started the step with one token pending
+  Speculation speculation_;
+  std::vector<float> logits_;  // [max_sessions or more with drafts, vocab_size]
   sampling::SamplerScratch sampler_scratch_;
 };
 

@@ -110,6 +110,24 @@ std::span<const int32_t> Session::pending() const {
   return std::span(tokens_).subspan(static_cast<size_t>(slot_->length()));
 }
 
+int Session::MaxDrafts() const {
+  // What must be spelt out is drawn from other tokens than the model's best.
+  if (!forced_.empty()) return 0;
+  int64_t room = context_tokens_ - static_cast<int64_t>(tokens_.size()) - 1;
+  if (submission_.max_tokens > 0) {
+    room = std::min(room, submission_.max_tokens - static_cast<int64_t>(n_answer()) - 1);
+  }
+  return static_cast<int>(std::max<int64_t>(room, 0));
+}
+
+std::span<const int32_t> Session::PendingAndDrafts() {
+  if (drafts_.proposal.empty()) return pending();
+  const std::span<const int32_t> first = pending();
+  step_tokens_.assign(first.begin(), first.end());
+  step_tokens_.insert(step_tokens_.end(), drafts_.proposal.begin(), drafts_.proposal.end());
+  return step_tokens_;
+}
+
 Result<std::optional<Session::Outcome>> Session::Advance(std::span<const float> logits,
                                                          sampling::SamplerScratch* scratch,
                                                          SteadyTime now) {

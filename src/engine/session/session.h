@@ -14,6 +14,7 @@
 #include "engine/sampling/logprobs.h"
 #include "engine/sampling/sampler.h"
 #include "engine/session/degeneration.h"
+#include "engine/session/speculation.h"
 #include "engine/session/submission.h"
 #include "engine/tokenizer/stop_detector.h"
 #include "engine/tokenizer/stream_decoder.h"
@@ -69,6 +70,20 @@ class Session {
   Result<std::optional<Outcome>> Advance(std::span<const float> logits,
                                          sampling::SamplerScratch* scratch, SteadyTime now);
 
+  // ---- guesses (speculation.h)
+
+  SessionDrafts& drafts() { return drafts_; }
+  // Tokens that could be accepted in a step beside the one that it gives anyway.
+  int MaxDrafts() const;
+  // Draws the next token but one, as a guess: from a drafter's logits, as Advance() will from the
+  // model's. Errors: those of Sampler::Sample().
+  Result<int32_t> SampleDraft(std::span<const float> logits,
+                              sampling::SamplerScratch* scratch) const {
+    return sampler_.Sample(logits, scratch);
+  }
+  // What is pending with the drafts behind it. Lives until the next call or Advance().
+  std::span<const int32_t> PendingAndDrafts();
+
   // The terminal event; exactly one of these is called, last.
   void Finish(Outcome outcome, SteadyTime now);
   void Fail(Error error);
@@ -110,6 +125,8 @@ class Session {
   size_t n_forced_ = 0;  // tokens behind the prompt that were nothing else
   size_t n_cached_ = 0;
   std::unique_ptr<executor::Slot> slot_;
+  SessionDrafts drafts_;
+  std::vector<int32_t> step_tokens_;  // of PendingAndDrafts()
 
   sampling::Sampler sampler_;
   tokenizer::StreamDecoder decoder_;

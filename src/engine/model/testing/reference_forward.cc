@@ -40,19 +40,54 @@ class Reference {
   }
 
   std::vector<double> Logits(const std::vector<int32_t>& token_ids) {
+    return Head(Hidden(token_ids), "output_norm.weight");
+  }
+
+  // DeepSeek-V3's multi-token prediction (arXiv:2412.19437, section 2.2) with one layer, which here
+  // stands at the position of the token that it takes in.
+  std::vector<double> MtpLogits(const std::vector<int32_t>& token_ids) {
+    const std::vector<Row> hidden = Hidden(token_ids);
+    const std::vector<Row> embedded = Embed(token_ids);
+    block_ = "blk." + std::to_string(o_.n_layers) + ".";
+    std::vector<Row> x;
+    for (size_t t = 0; t < token_ids.size(); ++t) {
+      Row both = Norm(embedded[t], Tensor("nextn.enorm.weight"));
+      const Row before = t == 0 ? Row(o_.d_model, 0.0) : hidden[t - 1];
+      const Row normed = Norm(before, Tensor("nextn.hnorm.weight"));
+      both.insert(both.end(), normed.begin(), normed.end());
+      x.push_back(Multiply(Tensor("nextn.eh_proj.weight"), 0, o_.d_model, both));
+    }
+    Attention(&x);
+    FeedForward(&x);
+    return Head(x, block_ + "nextn.shared_head_norm.weight");
+  }
+
+ private:
+  std::vector<Row> Embed(const std::vector<int32_t>& token_ids) const {
     std::vector<Row> x;
     const Row embedding = model_.Decoded("token_embd.weight");
     for (const int32_t id : token_ids) {
       x.emplace_back(embedding.begin() + id * o_.d_model,
                      embedding.begin() + (id + 1) * o_.d_model);
     }
+    return x;
+  }
+
+  // What the last layer gives.
+  std::vector<Row> Hidden(const std::vector<int32_t>& token_ids) {
+    std::vector<Row> x = Embed(token_ids);
     for (int layer = 0; layer < o_.n_layers; ++layer) {
       block_ = "blk." + std::to_string(layer) + ".";
       Attention(&x);
       FeedForward(&x);
     }
-    const Row norm = model_.Decoded("output_norm.weight");
-    const Row head = model_.Has("output.weight") ? model_.Decoded("output.weight") : embedding;
+    return x;
+  }
+
+  std::vector<double> Head(const std::vector<Row>& x, const std::string& norm_name) const {
+    const Row norm = model_.Decoded(norm_name);
+    const Row head =
+        model_.Decoded(model_.Has("output.weight") ? "output.weight" : "token_embd.weight");
     std::vector<double> logits;
     for (const Row& row : x) {
       const Row y = Multiply(head, 0, o_.vocab_size, Norm(row, norm));
@@ -61,7 +96,6 @@ class Reference {
     return logits;
   }
 
- private:
   // Of the current block; decoded once.
   const Row& Tensor(const std::string& name) {
     const auto [found, is_new] = decoded_.try_emplace(block_ + name);
@@ -173,6 +207,11 @@ class Reference {
 std::vector<double> ReferenceLogits(const TinyModel& model, const std::vector<int32_t>& token_ids,
                                     bool long_factors) {
   return Reference(model, long_factors).Logits(token_ids);
+}
+
+std::vector<double> ReferenceMtpLogits(const TinyModel& model,
+                                       const std::vector<int32_t>& token_ids) {
+  return Reference(model, /*long_factors=*/false).MtpLogits(token_ids);
 }
 
 }  // namespace tandem::model

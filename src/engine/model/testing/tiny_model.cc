@@ -24,7 +24,9 @@ TinyModel::TinyModel(const TinyOptions& options) : options_(options), random_(op
   const bool phi = o.architecture == Architecture::kPhi3;
   keys_.emplace_back("general.architecture", std::string(ArchitectureName(o.architecture)));
   keys_.emplace_back("general.name", "tiny");
-  Set("block_count", static_cast<uint32_t>(o.n_layers));
+  const int n_blocks = o.n_layers + (o.mtp ? 1 : 0);
+  Set("block_count", static_cast<uint32_t>(n_blocks));
+  if (o.mtp) Set("nextn_predict_layers", 1U);
   Set("context_length", static_cast<uint32_t>(o.context_length));
   Set("embedding_length", static_cast<uint32_t>(o.d_model));
   Set("feed_forward_length", static_cast<uint32_t>(o.d_ff));
@@ -49,8 +51,14 @@ TinyModel::TinyModel(const TinyOptions& options) : options_(options), random_(op
   const int64_t q_dim = int64_t{o.n_heads} * o.head_dim;
   const int64_t kv_dim = int64_t{o.n_kv_heads} * o.head_dim;
   AddMatrix("token_embd.weight", o.vocab_size, o.d_model);
-  for (int layer = 0; layer < o.n_layers; ++layer) {
+  for (int layer = 0; layer < n_blocks; ++layer) {
     const std::string block = fmt::format("blk.{}.", layer);
+    if (layer == o.n_layers) {
+      AddMatrix(block + "nextn.eh_proj.weight", o.d_model, 2 * int64_t{o.d_model});
+      AddVector(block + "nextn.enorm.weight", o.d_model, 1.0F);
+      AddVector(block + "nextn.hnorm.weight", o.d_model, 1.0F);
+      AddVector(block + "nextn.shared_head_norm.weight", o.d_model, 1.0F);
+    }
     AddVector(block + "attn_norm.weight", o.d_model, 1.0F);
     if (phi && !o.split) {
       AddMatrix(block + "attn_qkv.weight", q_dim + 2 * kv_dim, o.d_model);

@@ -23,6 +23,7 @@ struct TinyOptions {
   bool split = false;                    // phi3: q, k, v and gate, up as tensors of their own
   bool tied_head = true;
   bool long_rope = false;
+  bool mtp = false;  // qwen2: a layer of multi-token prediction behind the others
   int n_layers = 2;
   int n_heads = 6;
   int n_kv_heads = 2;
@@ -81,5 +82,8 @@ class TinyModel {
 // papers: no cache, no tiles, no fused tensors, nothing shared with the engine.
 std::vector<double> ReferenceLogits(const TinyModel& model, const std::vector<int32_t>& token_ids,
                                     bool long_factors);
+// The same of the multi-token prediction layer: after each token, what it says comes next.
+std::vector<double> ReferenceMtpLogits(const TinyModel& model,
+                                       const std::vector<int32_t>& token_ids);
 
 }  // namespace tandem::model
