@@ -59,6 +59,7 @@ struct ServerSettings {
   // A model that nobody used for so long is unloaded; 0: only when another one needs its memory.
   std::chrono::milliseconds keep_alive{900'000};
   std::vector<std::string> drivers;  // of accelerators, beside those in DATA_DIR/drivers
+  engine::SpeculationMode speculation = engine::SpeculationMode::kAuto;
 };
 
 // [[upstream]]. An OpenAI-compatible API.
@@ -216,6 +217,7 @@ struct ConfigurationFlags {
   std::optional<int> threads;
   std::optional<std::string> kv_type;
   std::optional<double> keep_alive_s;
+  std::optional<std::string> speculation;
   std::vector<std::string> aliases;          // NAME=MODEL
   std::vector<std::string> upstreams;        // MODEL=BASE_URL
   std::vector<std::string> upstream_models;  // MODEL=NAME

@@ -130,6 +130,8 @@ Result<Configuration> ApplyFlags(Configuration configuration, const Configuratio
   reader.Server("--kv-type", "kv_type", flags.kv_type, schema::kKvType, &s.kv_precision);
   reader.Server("--keep-alive", "keep_alive_s", flags.keep_alive_s, schema::kSeconds,
                 &s.keep_alive);
+  reader.Server("--speculation", "speculation", flags.speculation, schema::kSpeculation,
+                &s.speculation);
   for (const std::string& text : flags.upstreams) reader.Upstream(text);
   for (const std::string& text : flags.upstream_models) reader.UpstreamModel(text);
   for (const std::string& text : flags.aliases) reader.Alias(text);

@@ -289,6 +289,11 @@ inline constexpr WordCodec<engine::KvPrecision> kKvType{
       return std::string(engine::KvPrecisionName(precision));
     }};
 
+inline constexpr WordCodec<engine::SpeculationMode> kSpeculation{
+    engine::ParseSpeculationMode, [](const engine::SpeculationMode& mode) {
+      return std::string(engine::SpeculationModeName(mode));
+    }};
+
 // The providers that gateway/upstream knows the habits of.
 std::vector<std::string_view> UpstreamKinds();
 
@@ -305,6 +310,7 @@ void DescribeServer(V& v, auto& s) {
   v.Field("kv_type", s.kv_precision, kKvType);
   v.Field("keep_alive_s", s.keep_alive, kSeconds);
   v.Field("drivers", s.drivers, ListCodec<TextCodec>{.element = kName, .highest_count = 16});
+  v.Field("speculation", s.speculation, kSpeculation);
 }
 
 template <typename V>

@@ -38,6 +38,7 @@ threads = 3
 kv_type = "f16"
 keep_alive_s = 30
 drivers = ["/opt/npu.so"]
+speculation = "ngram"
 
 [[upstream]]
 model = "big"
@@ -180,6 +181,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.server.kv_precision, engine::KvPrecision::kF16);
   EXPECT_EQ(c.server.keep_alive, milliseconds(30'000));
   EXPECT_THAT(c.server.drivers, ElementsAre("/opt/npu.so"));
+  EXPECT_EQ(c.server.speculation, engine::SpeculationMode::kNgram);
 
   ASSERT_EQ(c.upstreams.size(), 1u);
   const UpstreamSettings& upstream = c.upstreams[0];
@@ -382,6 +384,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"memory_limit = \"2.1GB\"", {"-1", "\"2 apples\"", "\"\"", "1.5", "true"}},
       {"context = 2048", {"-1", "\"1\"", "99999999999"}},
       {"threads = 3", {"-1", "\"1\"", "1025"}},
+      {"speculation = \"ngram\"", {"1", "\"fast\"", "\"\""}},
       {"kv_type = \"f16\"", {"16", "\"int4\"", "\"\""}},
       {"keep_alive_s = 30", kNoSeconds},
       {"drivers = [\"/opt/npu.so\"]", {"1", "\"/opt/npu.so\"", "[1]", "[\"\"]"}},

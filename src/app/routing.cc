@@ -42,7 +42,8 @@ engine::EngineOptions MakeEngineOptions(const Configuration& configuration) {
   return {.n_threads = server.threads,
           .context_tokens = server.context_tokens,
           .memory_limit_bytes = server.memory_limit_bytes,
-          .kv_precision = server.kv_precision};
+          .kv_precision = server.kv_precision,
+          .speculation = server.speculation};
 }
 
 Result<ServedModelsOptions> MakeServedModelsOptions(const Configuration& configuration) {

@@ -36,6 +36,8 @@ class TerminalChat {
   static Result<std::unique_ptr<TerminalChat>> Open(const ChatOptions& options);
 
   const engine::ModelInfo& info() const { return engine_->info(); }
+  // Of the conversation so far.
+  engine::SpeculationFigures speculation() const { return engine_->speculation(); }
 
   // Asks and waits; pieces of the answer arrive at `out` on another thread. The turn enters the
   // history only when it ended well.

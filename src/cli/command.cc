@@ -36,6 +36,8 @@ void EngineFlags::Add(CLI::App* command) {
   command->add_option("--memory-limit", memory_limit,
                       "For weights, caches and scratch, such as 2.1GB (default: the machine's)");
   command->add_option("--kv-type", kv_type, "Keys and values as int8 (default), f16 or f32");
+  command->add_option("--speculation", speculation,
+                      "Guess tokens ahead: auto (default), off, mtp or ngram");
 }
 
 Result<engine::EngineOptions> EngineFlags::Get() const {
@@ -49,6 +51,11 @@ Result<engine::EngineOptions> EngineFlags::Get() const {
     auto precision = engine::ParseKvPrecision(kv_type);
     if (!precision) return Wrap(std::move(precision).error(), "--kv-type");
     result.kv_precision = *precision;
+  }
+  if (!speculation.empty()) {
+    auto mode = engine::ParseSpeculationMode(speculation);
+    if (!mode) return Wrap(std::move(mode).error(), "--speculation");
+    result.speculation = *mode;
   }
   return result;
 }

@@ -31,6 +31,7 @@ struct EngineFlags {
   engine::EngineOptions options;
   std::string memory_limit;  // "2.1GB", "512MiB"; empty: the machine's
   std::string kv_type;       // empty: the engine's default
+  std::string speculation;   // likewise
   void Add(CLI::App* command);
   Result<engine::EngineOptions> Get() const;
 };
@@ -57,7 +58,7 @@ void AddTokenizeCommand(CLI::App* app, Action* action);
 void AddLogitsCommand(CLI::App* app, Action* action);
 void AddRunCommand(CLI::App* app, Action* action);
 void AddPackCommand(CLI::App* app, Action* action);
-void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
+void AddModelCommands(CLI::App* app, Action* action);   // pull, list, show, rm
 void AddDeployCommands(CLI::App* app, Action* action);  // deploy, rollback, driver
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);

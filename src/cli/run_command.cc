@@ -32,12 +32,22 @@ struct RunFlags {
 
 Status PrintPiece(std::string_view text) { return Print(text); }
 
-void PrintFigures(const app::ChatTurn& turn) {
+void PrintFigures(const app::ChatTurn& turn, const engine::SpeculationFigures& speculation) {
   const auto& [reason, usage, timings, detail] = turn.finished;
   PrintError(fmt::format(
       "{} prompt tokens ({} cached), {} answer tokens, first after {:.0f} ms, {:.1f} tokens/s\n",
       usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, timings.ttft_ms,
       timings.decode_tokens_per_second));
+  std::string drafts;
+  for (size_t i = 0; i < speculation.drafters.size(); ++i) {
+    const auto& [drafted, accepted] = speculation.drafters[i];
+    if (drafted == 0) continue;
+    drafts += fmt::format("{}{} of {} {}", drafts.empty() ? "drafts " : ", ", accepted, drafted,
+                          engine::DrafterName(static_cast<engine::Drafter>(i)));
+  }
+  if (!drafts.empty()) {
+    PrintError(fmt::format("{} right, {:.0f} % gained\n", drafts, 100 * speculation.gain()));
+  }
   // What this process had resident at most, mapped weights included.
   if (const auto memory = os::ReadMemoryStatus()) {
     PrintError(fmt::format("peak memory {} ({} bytes)\n",
@@ -55,7 +65,7 @@ Status AnswerOnce(app::TerminalChat* chat, const RunFlags& flags, std::string_vi
   }));
   TANDEM_RETURN_IF_ERROR(std::move(printed));
   TANDEM_RETURN_IF_ERROR(Print("\n"));
-  if (flags.verbose) PrintFigures(turn);
+  if (flags.verbose) PrintFigures(turn, chat->speculation());
   return {};
 }
 

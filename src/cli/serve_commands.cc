@@ -29,6 +29,7 @@ Status RunServe(const ServeFlags& flags) {
   if (flags.engine.options.n_threads > 0) overlay.threads = flags.engine.options.n_threads;
   if (!flags.engine.memory_limit.empty()) overlay.memory_limit = flags.engine.memory_limit;
   if (!flags.engine.kv_type.empty()) overlay.kv_type = flags.engine.kv_type;
+  if (!flags.engine.speculation.empty()) overlay.speculation = flags.engine.speculation;
   std::optional<std::filesystem::path> file;
   if (!flags.config.empty()) file = flags.config;
   TANDEM_ASSIGN_OR_RETURN(const auto live, app::LiveConfiguration::Open(file, overlay));

@@ -71,14 +71,27 @@ Result<int32_t> ChooseContext(const EngineOptions& options, const model::Hyperpa
   return options.context_tokens;
 }
 
+// Rows of logits that a step can have: those of sessions, or of fewer sessions and their drafts.
+int MaxLogitRows(const EngineOptions& options) {
+  return options.speculation == SpeculationMode::kOff
+             ? options.max_sessions
+             : std::max(options.max_sessions, session::kMaxVerifyRows);
+}
+
 executor::StepLimits Limits(const EngineOptions& options) {
-  return {.max_tokens = std::max(options.prefill_chunk_tokens,
-                                 options.max_sessions + kMixedPrefillChunkTokens),
-          .max_logit_rows = options.max_sessions};
+  const int max_logit_rows = MaxLogitRows(options);
+  return {.max_tokens =
+              std::max(options.prefill_chunk_tokens, max_logit_rows + kMixedPrefillChunkTokens),
+          .max_logit_rows = max_logit_rows};
+}
+
+bool WantsMtp(const EngineOptions& options) {
+  return options.speculation == SpeculationMode::kAuto ||
+         options.speculation == SpeculationMode::kMtp;
 }
 
 uint64_t LogitsBytes(const EngineOptions& options, const model::Hyperparameters& h) {
-  return sizeof(float) * static_cast<uint64_t>(options.max_sessions) *
+  return sizeof(float) * static_cast<uint64_t>(MaxLogitRows(options)) *
          static_cast<uint64_t>(h.vocab_size);
 }
 
@@ -120,6 +133,7 @@ ModelInfo Describe(const gguf::File& file, const model::Hyperparameters& h) {
   info.quantization = DescribeQuantization(elements);
   info.context_length = h.context_length;
   info.n_layers = h.n_layers;
+  info.n_mtp_layers = h.n_mtp_layers;
   info.vocab_size = h.vocab_size;
   info.file_bytes = file.n_bytes();
   return info;
@@ -158,21 +172,21 @@ struct ModelFile {
   }
 };
 
-Result<ModelFile> OpenModelFile(const std::filesystem::path& path) {
+Result<ModelFile> OpenModelFile(const std::filesystem::path& path, bool mtp) {
   ModelFile file;
-  if (model::IsHuggingFaceFolder(path)) {
-    TANDEM_ASSIGN_OR_RETURN(file.gguf, model::OpenHuggingFace(path));
-    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.gguf));
-    return file;
+  const bool is_folder = model::IsHuggingFaceFolder(path);
+  bool is_package = false;
+  if (!is_folder) {
+    TANDEM_ASSIGN_OR_RETURN(is_package, package::IsPackage(path));
   }
-  TANDEM_ASSIGN_OR_RETURN(const bool is_package, package::IsPackage(path));
   if (is_package) {
     TANDEM_ASSIGN_OR_RETURN(file.package, package::File::Open(path));
-    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.package));
-  } else {
-    TANDEM_ASSIGN_OR_RETURN(file.gguf, gguf::File::Open(path));
-    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.gguf));
+    TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.package, {.mtp = mtp}));
+    return file;
   }
+  TANDEM_ASSIGN_OR_RETURN(file.gguf,
+                          is_folder ? model::OpenHuggingFace(path) : gguf::File::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(file.model, model::Model::Load(file.gguf, {.mtp = mtp}));
   return file;
 }
 
@@ -279,7 +293,7 @@ Result<std::unique_ptr<executor::Executor>> MakeExecutor(const ModelFile& file,
 Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::path& path,
                                                          const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
-  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, WantsMtp(options)));
   const model::Hyperparameters& h = file.model->hyperparameters();
   TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, h));
   TANDEM_ASSIGN_OR_RETURN(const uint64_t limit_bytes, MemoryLimit(options));
@@ -310,7 +324,8 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
                                 .prefill_chunk_tokens = options.prefill_chunk_tokens,
                                 .mixed_prefill_chunk_tokens = kMixedPrefillChunkTokens,
                                 .kv_precision = options.kv_precision,
-                                .memory_limit_bytes = limit_bytes},
+                                .memory_limit_bytes = limit_bytes,
+                                .speculation = options.speculation},
       options.clock != nullptr ? options.clock : &impl->real_clock_,
       [] { return os::ReadMemoryStatus(); });
 
@@ -366,6 +381,7 @@ int32_t Engine::context_tokens() const { return impl_->context_tokens(); }
 const Result<std::shared_ptr<const TextCodec>>& Engine::text() const { return impl_->text(); }
 MemoryFigures Engine::memory() const { return impl_->scheduler().memory(); }
 Activity Engine::activity() const { return impl_->scheduler().activity(); }
+SpeculationFigures Engine::speculation() const { return impl_->scheduler().speculation(); }
 void Engine::Cancel(SubmissionId id) { impl_->scheduler().Cancel(id); }
 
 Result<SubmissionId> Engine::Submit(Request request, EventSink sink) {
@@ -420,7 +436,7 @@ Result<KvPrecision> ParseKvPrecision(std::string_view name) {
 
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
-  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, WantsMtp(options)));
   TANDEM_ASSIGN_OR_RETURN(const int32_t context,
                           ChooseContext(options, file.model->hyperparameters()));
   const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
@@ -428,7 +444,7 @@ Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOpt
 }
 
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path) {
-  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path));
+  TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, /*mtp=*/true));
   return file.info();
 }
 

@@ -38,6 +38,7 @@
 #include "engine/executor/executor.h"
 #include "engine/sampling/sampling_options.h"
 #include "engine/session/memory_budget.h"
+#include "engine/session/speculation.h"
 #include "engine/session/submission.h"
 #include "engine/text_codec.h"
 
@@ -46,7 +47,13 @@ namespace tandem::engine {
 using executor::KvPrecision;      // kInt8, kF16, kF32
 using sampling::SamplingOptions;  // temperature, top_p, penalties, seed, ...
 using session::Activity;          // n_running, n_queued
+using session::Drafter;           // kMtp, kNgram
+using session::DrafterName;       // "mtp", "ngram"
 using session::MemoryFigures;     // weights, KV caches, scratch, limit
+using session::ParseSpeculationMode;
+using session::SpeculationFigures;  // drafted, accepted, gain
+using session::SpeculationMode;     // kAuto, kOff, kMtp, kNgram
+using session::SpeculationModeName;
 // session/submission.h says what the events of an answer carry.
 using session::Alternative;
 using session::Event;
@@ -67,7 +74,8 @@ struct ModelInfo {
   std::string quantization;    // types by share of the weights, for example "Q4_K 84 %, Q6_K 16 %"
   int32_t context_length = 0;  // that the model was made for
   int32_t n_layers = 0;
-  int32_t vocab_size = 0;  // rows of logits; at least the tokenizer's number of tokens
+  int32_t n_mtp_layers = 0;  // of multi-token prediction, behind them
+  int32_t vocab_size = 0;    // rows of logits; at least the tokenizer's number of tokens
   uint64_t file_bytes = 0;
 };
 
@@ -81,7 +89,10 @@ struct EngineOptions {
   int max_kept_caches = 4;         // of finished sessions, for the next turn of the same chat
   int prefill_chunk_tokens = 256;  // that one step takes in; fewer beside decoding sessions
   KvPrecision kv_precision = KvPrecision::kInt8;  // of keys and values
-  const Clock* clock = nullptr;                   // null: the machine's; must outlive the engine
+  // Guessing ahead: the same answers in fewer steps. A layer of multi-token prediction is loaded
+  // with kAuto and kMtp.
+  SpeculationMode speculation = SpeculationMode::kAuto;
+  const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
   // An accelerator's driver that runs the model in place of this machine's cores; packages only.
   // Its code runs in this process: engine/accelerator.h says whether it can be trusted.
   std::filesystem::path driver;
@@ -155,6 +166,7 @@ class Engine {
   const Result<std::shared_ptr<const TextCodec>>& text() const;
   MemoryFigures memory() const;
   Activity activity() const;
+  SpeculationFigures speculation() const;
 
   // Queues a request. Renders and encodes the prompt on the calling thread.
   // Errors (the sink is then never called): kInvalidArgument with Error::param for a value out of

@@ -91,6 +91,131 @@ TEST(EngineTest, InfoDescribesTheFile) {
   EXPECT_EQ(ReadModelInfo(DemoPackage())->quantization, info.quantization);
 }
 
+// The demo model of MiMo's architecture, packed once.
+const std::filesystem::path& MtpDemoPackage() {
+  static const os::TempDir dir;
+  static const std::filesystem::path path = [] {
+    auto package = dir.path() / "demo-mtp.tandem";
+    const auto packed = Pack(Demo().parent_path() / "tandem-demo-mtp-q4_0.gguf", package, {});
+    EXPECT_TRUE(packed) << packed.error().message;
+    return package;
+  }();
+  return path;
+}
+
+constexpr const char* kShop =
+    "You are the assistant of a shop.\nCatalogue:\n"
+    "- Amber Kettle: price $24.90, colour dark green, weight 1.35 kg, stock 14\n"
+    "- Lunar Chair: price $89.00, material polished wood, warranty 36 months\nOrders:\n"
+    "- 48213: Cedar Lamp, shipped, arrives 14 May";
+
+Request ShopChat(std::string question, float temperature, uint64_t seed) {
+  Request request = Chat(std::move(question), seed);
+  auto& messages = std::get<ChatPrompt>(request.prompt).messages;
+  messages.insert(messages.begin(), {.role = "system", .content = kShop});
+  request.sampling.temperature = temperature;
+  request.max_tokens = 40;
+  return request;
+}
+
+constexpr const char* kShopQuestions[] = {"How much is the Amber Kettle?",
+                                          "What colour is the Amber Kettle?",
+                                          "What is the Lunar Chair made of?",
+                                          "How long is the warranty of the Lunar Chair?",
+                                          "Where is my order 48213?",
+                                          "Do you ship to Singapore?",
+                                          "Translate good morning into Spanish.",
+                                          "Who is the president of France?"};
+
+// A real model and real drafts: the tokens are the same, greedy and sampled, alone and together.
+TEST(EngineTest, AnswersAreTheSameWithEverySpeculationMode) {
+  const auto answers = [&](SpeculationMode mode, bool together, SpeculationFigures* figures) {
+    // Time stands still, so that whether drafts pay does not depend on the machine.
+    const FakeClock clock;
+    const auto engine =
+        Engine::Load(MtpDemoPackage(),
+                     {.n_threads = 2, .context_tokens = 512, .speculation = mode, .clock = &clock});
+    EXPECT_TRUE(engine) << engine.error().message;
+    std::vector<std::vector<int32_t>> result;
+    for (const float temperature : {0.0F, 1.0F}) {
+      std::vector<Recorder> recorders(std::size(kShopQuestions));
+      for (size_t i = 0; i < recorders.size(); ++i) {
+        EXPECT_TRUE(
+            (*engine)->Submit(ShopChat(kShopQuestions[i], temperature, i), recorders[i].Sink()));
+        if (!together) recorders[i].Wait();
+      }
+      for (Recorder& recorder : recorders) {
+        recorder.Wait();
+        EXPECT_TRUE(recorder.finished()) << recorder.failed()->message;
+        result.push_back(recorder.token_ids());
+      }
+    }
+    *figures = (*engine)->speculation();
+    return result;
+  };
+  SpeculationFigures figures;
+  const auto expected = answers(SpeculationMode::kOff, /*together=*/false, &figures);
+  EXPECT_EQ(figures.steps, 0u);
+  for (const SpeculationMode mode :
+       {SpeculationMode::kMtp, SpeculationMode::kNgram, SpeculationMode::kAuto}) {
+    for (const bool together : {false, true}) {
+      EXPECT_EQ(answers(mode, together, &figures), expected) << SpeculationModeName(mode);
+      if (mode == SpeculationMode::kAuto) continue;
+      EXPECT_GT(figures.steps, 5u) << SpeculationModeName(mode);
+    }
+  }
+}
+
+TEST(EngineTest, MostDraftsOfTheMtpLayerAreRight) {
+  const FakeClock clock;
+  for (const KvPrecision precision : {KvPrecision::kInt8, KvPrecision::kF32}) {
+    const auto engine = Engine::Load(MtpDemoPackage(), {.n_threads = 2,
+                                                        .context_tokens = 512,
+                                                        .kv_precision = precision,
+                                                        .speculation = SpeculationMode::kMtp,
+                                                        .clock = &clock});
+    ASSERT_TRUE(engine) << engine.error().message;
+    EXPECT_EQ((*engine)->info().n_mtp_layers, 1);
+    for (const char* question : kShopQuestions) Ask(**engine, ShopChat(question, 0, 1));
+    const SpeculationFigures::PerDrafter mtp = (*engine)->speculation().drafters[0];
+    EXPECT_GT(mtp.drafted_tokens, 20u);
+    EXPECT_GT(static_cast<double>(mtp.accepted_tokens),
+              0.8 * static_cast<double>(mtp.drafted_tokens));
+  }
+}
+
+TEST(EngineTest, MtpLayerTakesMemoryOnlyWhereItIsUsed) {
+  const auto with = PlanMemory(MtpDemoPackage(), {.speculation = SpeculationMode::kAuto});
+  const auto without = PlanMemory(MtpDemoPackage(), {.speculation = SpeculationMode::kNgram});
+  ASSERT_TRUE(with && without);
+  EXPECT_GT(with->weights_bytes, without->weights_bytes);
+  EXPECT_GT(with->kv_cache_bytes, without->kv_cache_bytes);
+  EXPECT_GT(with->scratch_bytes, without->scratch_bytes);
+}
+
+// The published form of a model: shards of BF16 and JSON.
+TEST(EngineTest, AFolderOfSafetensorsIsPackedAndAnswersLikeTheGgufFile) {
+  const os::TempDir dir;
+  const std::filesystem::path folder = Demo().parent_path() / "tandem-demo-mtp";
+  ASSERT_TRUE(IsModelFolder(folder));
+  EXPECT_FALSE(IsModelFolder(Demo()));
+  EXPECT_FALSE(*IsPackage(folder));
+  const auto files = ModelFiles(folder);
+  ASSERT_TRUE(files) << files.error().message;
+  EXPECT_THAT(*files, SizeIs(7));
+  const auto packed = Pack(folder, dir / "folder.tandem", {.scheme = "int8g32"});
+  ASSERT_TRUE(packed) << packed.error().message;
+  const auto a = Engine::Load(dir / "folder.tandem", SmallOptions());
+  const auto b = Engine::Load(MtpDemoPackage(), SmallOptions());
+  ASSERT_TRUE(a && b);
+  EXPECT_EQ((*a)->info().n_mtp_layers, 1);
+  int n_same = 0;
+  for (const char* question : kShopQuestions) {
+    n_same += Ask(**a, ShopChat(question, 0, 1)) == Ask(**b, ShopChat(question, 0, 1)) ? 1 : 0;
+  }
+  EXPECT_GE(n_same, 6) << "one has 4 bits, the other 8";
+}
+
 TEST(EngineTest, EveryKindOfPromptIsAnswered) {
   const auto engine = LoadDemo();
   Finished finished;

@@ -95,3 +95,25 @@ test('a process keeps to the memory that show plans, by its own account', () => 
   const peak = Number(/peak memory .*\((\d+) bytes\)/.exec(err)[1]);
   assert.ok(peak > memory.weights_bytes && peak <= memory.total_bytes, `${peak} of ${memory.total_bytes}`);
 });
+
+test('a folder of safetensors is a model; what is guessed ahead never shows', () => {
+  const models = dirname(demo);
+  const shop = ['--system', 'You are the assistant of a shop.\nCatalogue:\n- Amber Kettle: price $24.90, stock 14',
+    '--prompt', 'How much is the Amber Kettle?'];
+  const answers = ['off', 'auto', 'mtp', 'ngram'].map((mode) => call(['run', 'demo-mtp', ...shop, '--speculation', mode]));
+  for (const { code, out, err } of answers) {
+    assert.equal(code, 0, err);
+    assert.equal(out, answers[0].out);
+  }
+  assert.match(answers[0].out, /24\.90/);
+  const verbose = call(['run', 'demo-mtp', ...shop, '--speculation', 'mtp', '--verbose']).err;
+  assert.match(verbose, /drafts .* right/);
+  const folder = call(['run', join(models, 'tandem-demo-mtp/'), ...shop]);
+  assert.equal(folder.code, 0, folder.err);
+  assert.match(folder.out, /24\.90/);
+  const { tensors } = JSON.parse(call(['pack', join(models, 'tandem-demo-mtp/'), '-o', join(dir, 'mtp.tandem'), '--json']).out);
+  assert.equal(tensors.find(({ name }) => name === 'blk.6.nextn.eh_proj.weight').source, 'BF16');
+  const wrong = call(['run', 'demo-mtp', ...shop, '--speculation', 'eagle']);
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.err, /eagle.*auto off mtp ngram/);
+});

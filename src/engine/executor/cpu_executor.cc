@@ -1,5 +1,6 @@
 #include "engine/executor/cpu_executor.h"
 
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -22,20 +23,28 @@ model::KvType ToKvType(KvPrecision precision) {
 
 class CpuSlot final : public Slot {
  public:
-  explicit CpuSlot(std::unique_ptr<model::KvCache> cache) : cache_(std::move(cache)) {}
+  // The trail is that of a model with multi-token prediction; else there is none.
+  CpuSlot(std::unique_ptr<model::KvCache> cache, std::optional<model::MtpTrail> trail)
+      : cache_(std::move(cache)), trail_(std::move(trail)) {}
 
   int32_t length() const override { return cache_->length(); }
   int32_t context_tokens() const override { return cache_->context_tokens(); }
   uint64_t bytes() const override { return cache_->full_bytes(); }
-  void Truncate(int32_t n_tokens) override { TANDEM_CHECK(cache_->Truncate(n_tokens).has_value()); }
+  void Truncate(int32_t n_tokens) override {
+    TANDEM_CHECK(cache_->Truncate(n_tokens).has_value());
+    if (trail_) trail_->Truncate(n_tokens);
+  }
   model::KvCache& cache() { return *cache_; }
+  model::MtpTrail* trail() { return trail_ ? &*trail_ : nullptr; }
 
  private:
   std::unique_ptr<model::KvCache> cache_;
+  std::optional<model::MtpTrail> trail_;
 };
 
 // Slots come from NewSlot() of the same kind of executor.
 model::KvCache& CacheOf(Slot& slot) { return static_cast<CpuSlot&>(slot).cache(); }
+model::MtpTrail* TrailOf(Slot& slot) { return static_cast<CpuSlot&>(slot).trail(); }
 
 }  // namespace
 
@@ -80,13 +89,20 @@ Result<std::unique_ptr<Slot>> CpuExecutor::NewSlot(KvPrecision precision) {
       std::unique_ptr<model::KvCache> cache,
       model::KvCache::Create(model_->hyperparameters(),
                              {.context_tokens = context_tokens_, .type = ToKvType(precision)}));
-  return std::make_unique<CpuSlot>(std::move(cache));
+  const model::Hyperparameters& h = model_->hyperparameters();
+  std::optional<model::MtpTrail> trail;
+  if (h.n_mtp_layers > 0) trail.emplace(h.d_model);
+  return std::make_unique<CpuSlot>(std::move(cache), std::move(trail));
 }
 
 void CpuExecutor::CopyPrefix(Slot& from_slot, int32_t n_tokens, Slot& to_slot) {
   model::KvCache& from = CacheOf(from_slot);
   model::KvCache& to = CacheOf(to_slot);
   TANDEM_CHECK(to.Truncate(0).has_value());
+  if (model::MtpTrail* trail = TrailOf(from_slot)) {
+    forward_->CatchUp(&from, trail);
+    TrailOf(to_slot)->Reset(n_tokens);
+  }
   TANDEM_CHECK(to.Adopt(from.Share(n_tokens), n_tokens).has_value());
 }
 
@@ -95,9 +111,21 @@ Status CpuExecutor::Step(std::span<const SlotStep> batch, std::span<float> logit
   for (const SlotStep& step : batch) {
     entries_.push_back({.cache = &CacheOf(*step.slot),
                         .token_ids = step.token_ids,
-                        .n_logit_rows = step.n_logit_rows});
+                        .n_logit_rows = step.n_logit_rows,
+                        .trail = TrailOf(*step.slot)});
   }
   return forward_->Step(entries_, logits);
+}
+
+bool CpuExecutor::drafts() const { return model_->hyperparameters().n_mtp_layers > 0; }
+
+Status CpuExecutor::Draft(std::span<const DraftStep> batch, std::span<float> logits) {
+  drafts_.clear();
+  for (const DraftStep& step : batch) {
+    drafts_.push_back(
+        {.cache = &CacheOf(*step.slot), .trail = TrailOf(*step.slot), .token_id = step.token_id});
+  }
+  return forward_->Draft(drafts_, logits);
 }
 
 }  // namespace tandem::executor

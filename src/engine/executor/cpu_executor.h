@@ -37,6 +37,9 @@ class CpuExecutor final : public Executor {
   Result<std::unique_ptr<Slot>> NewSlot(KvPrecision precision) override;
   void CopyPrefix(Slot& from, int32_t n_tokens, Slot& to) override;
   Status Step(std::span<const SlotStep> batch, std::span<float> logits) override;
+  // With a model that has a layer of multi-token prediction.
+  bool drafts() const override;
+  Status Draft(std::span<const DraftStep> batch, std::span<float> logits) override;
 
  private:
   CpuExecutor() = default;
@@ -46,6 +49,7 @@ class CpuExecutor final : public Executor {
   std::unique_ptr<ops::ThreadPool> pool_;
   std::unique_ptr<model::Forward> forward_;  // uses pool_
   std::vector<model::BatchEntry> entries_;   // of the current step
+  std::vector<model::DraftEntry> drafts_;    // likewise
 };
 
 }  // namespace tandem::executor

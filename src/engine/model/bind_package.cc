@@ -45,9 +45,11 @@ class PackageBinder {
     return Linear{.blocks = {}, .strips = {matrix}};
   }
 
-  Status CheckAllTaken() const {
+  // `unused` names the tensors of a layer that is left out; empty: there is none.
+  Status CheckAllTaken(std::string_view unused) const {
     for (const package::Tensor& tensor : file_.tensors()) {
       if (taken_.contains(tensor.name)) continue;
+      if (!unused.empty() && tensor.name.starts_with(unused)) continue;
       return Err(ErrorCode::kCorrupt, "tensor {} has no place in this architecture", tensor.name);
     }
     return {};
@@ -146,7 +148,10 @@ Result<BoundWeights> BindPackage(const package::File& file, const Hyperparameter
                "tensor token_embd.weight is the head too, and stands in rows; expected strips");
   }
   TANDEM_RETURN_IF_ERROR(BindRotary(&vectors, *file.model(), h, weights.get()));
-  TANDEM_RETURN_IF_ERROR(matrices.CheckAllTaken());
+  const bool leaves_out_mtp =
+      h.n_mtp_layers == 0 && vectors.Has(BlockName(h.n_layers, "nextn.hnorm"));
+  TANDEM_RETURN_IF_ERROR(
+      matrices.CheckAllTaken(leaves_out_mtp ? fmt::format("blk.{}.", h.n_layers) : ""));
   TANDEM_RETURN_IF_ERROR(vectors.CheckAllTaken(h.n_cache_layers()));
   return BoundWeights{.weights = std::move(weights),
                       .n_bytes = matrices.taken_bytes() + vectors.taken_bytes(),

@@ -139,7 +139,9 @@ bool Binder::IsPrediction(std::string_view name, int n_layers) const {
   const std::string_view number = name.substr(4, name.substr(4).find('.'));
   int block = -1;
   std::from_chars(number.data(), number.data() + number.size(), block);
-  return block >= n_layers && Has(BlockName(block, "nextn.eh_proj"));
+  // A package has this layer's matrices elsewhere, but its norms here.
+  return block >= n_layers &&
+         (Has(BlockName(block, "nextn.eh_proj")) || Has(BlockName(block, "nextn.hnorm")));
 }
 
 Status BindRotary(Binder* binder, const gguf::File& file, const Hyperparameters& h,

@@ -21,10 +21,20 @@ constexpr int kMaxStepTokens = 1 << 16;
 // Floats that an elementwise loop handles per chunk: about 10 us.
 constexpr int64_t kChunkFloats = 32 * 1024;
 
-int64_t PanelFloats(const Hyperparameters& h) {
-  return std::max(
-      {ops::PanelFloats(h.d_model), ops::PanelFloats(h.q_dim()), ops::PanelFloats(h.d_ff)});
+// Inputs of the widest linear layer.
+int64_t WidestInput(const Hyperparameters& h) {
+  return std::max({(h.n_mtp_layers > 0 ? 2 : 1) * int64_t{h.d_model}, h.q_dim(), int64_t{h.d_ff}});
 }
+
+int64_t PanelFloats(const Hyperparameters& h) {
+  return std::max({ops::PanelFloats((h.n_mtp_layers > 0 ? 2 : 1) * int64_t{h.d_model}),
+                   ops::PanelFloats(h.q_dim()), ops::PanelFloats(h.d_ff)});
+}
+
+// Steps of more tokens than this take the prediction layer along: prompts.
+constexpr int kMaxDecodeTokens = 8;
+// When this many tokens are waiting for it, a step takes them through the layer.
+constexpr int kMaxWaitingTokens = MtpTrail::kTokens - kMaxDecodeTokens;
 
 // Floats of Scratch::gate_up.
 int64_t GateUpFloats(const Hyperparameters& h, bool packed, const StepLimits& limits,
@@ -37,8 +47,7 @@ int64_t GateUpFloats(const Hyperparameters& h, bool packed, const StepLimits& li
 int64_t ActivationBytes(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
                         const StepLimits& limits) {
   if (!packed) return 0;
-  return ops::ActivationBytes(kernels, limits.max_tokens,
-                              std::max({int64_t{h.d_model}, h.q_dim(), int64_t{h.d_ff}}));
+  return ops::ActivationBytes(kernels, limits.max_tokens, WidestInput(h));
 }
 
 // Bytes aligned as kernels want them.
@@ -113,6 +122,14 @@ struct Forward::Scratch {
     int n_tokens = 0;
   };
 
+  // A token that goes through the prediction layer.
+  struct MtpRow {
+    KvCache* cache = nullptr;
+    int position = 0;
+    int32_t token_id = 0;
+    const float* hidden_before = nullptr;  // [d_model] of the position before; null: not known
+  };
+
   Scratch(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
           const StepLimits& limits, int n_threads)
       : places(limits.max_tokens),
@@ -127,7 +144,13 @@ struct Forward::Scratch {
         sin(cos.size()),
         per_thread(n_threads * ops::AttentionScratchBytes(h.head_dim)),
         panels(packed ? 0 : n_threads * PanelFloats(h)),
-        activations(ActivationBytes(h, kernels, packed, limits)) {}
+        activations(ActivationBytes(h, kernels, packed, limits)),
+        step_hidden(h.n_mtp_layers > 0 ? x.size() : 0),
+        mtp_input(2 * x.size() * (h.n_mtp_layers > 0 ? 1 : 0)) {
+    if (h.n_mtp_layers == 0) return;
+    mtp_rows.reserve(static_cast<size_t>(limits.max_tokens));
+    draft_rows.reserve(static_cast<size_t>(limits.max_logit_rows));
+  }
 
   std::vector<Place> places;     // [T]
   std::vector<Block> blocks;     // of the T tokens, at most as many
@@ -142,12 +165,18 @@ struct Forward::Scratch {
   AlignedBytes per_thread;       // [n_threads, AttentionScratchBytes]
   std::vector<float> panels;     // [n_threads, PanelFloats]; none of a package
   AlignedBytes activations;      // of the widest input of a linear layer; of a package only
+  // Of a model with multi-token prediction.
+  std::vector<float> step_hidden;  // [T, d_model] what the last layer gave
+  std::vector<float> mtp_input;    // [mtp_rows, 2 d_model]
+  std::vector<MtpRow> mtp_rows;    // at most max_tokens
+  std::vector<int> draft_rows;     // of x, which give drafts; at most max_logit_rows
 };
 
 uint64_t ScratchBytes(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
                       const StepLimits& limits, int n_threads) {
-  const int64_t per_token =
-      2 * int64_t{h.d_model} + 2 * h.q_dim() + 2 * h.kv_dim() + int64_t{h.d_ff} + h.rotary_dim;
+  const int64_t per_token = 2 * int64_t{h.d_model} + 2 * h.q_dim() + 2 * h.kv_dim() +
+                            int64_t{h.d_ff} + h.rotary_dim +
+                            (h.n_mtp_layers > 0 ? 3 * int64_t{h.d_model} : 0);
   const int64_t n_floats = per_token * limits.max_tokens +
                            GateUpFloats(h, packed, limits, n_threads) +
                            (packed ? 0 : PanelFloats(h) * n_threads);
@@ -214,6 +243,10 @@ Status Forward::Validate(std::span<const BatchEntry> batch, std::span<float> log
       return Err(ErrorCode::kInvalidArgument, "entry {} of the batch has no {}", i,
                  n == 0 ? "tokens" : "cache");
     }
+    if (entry.trail != nullptr && h.n_mtp_layers == 0) {
+      return Err(ErrorCode::kInvalidArgument,
+                 "entry {} keeps up with multi-token prediction, which this model has not", i);
+    }
     if (!entry.cache->Fits(h)) {
       return Err(ErrorCode::kInvalidArgument, "entry {}: its KV cache is of another model", i);
     }
@@ -272,6 +305,11 @@ Status Forward::Step(std::span<const BatchEntry> batch, std::span<float> logits)
     Project(model_->weights().head, scratch_->x.data(), &model_->weights().output_norm, n_tokens,
             logits.data());
   }
+  int first_token = 0;
+  for (const BatchEntry& entry : batch) {
+    if (entry.trail != nullptr) CatchUp(entry, first_token);
+    first_token += static_cast<int>(entry.token_ids.size());
+  }
   for (const BatchEntry& entry : batch) {
     entry.cache->Extend(static_cast<int>(entry.token_ids.size()));
   }
@@ -290,20 +328,24 @@ int Forward::Place(std::span<const BatchEntry> batch) {
 
 // x = embedding[token id]
 void Forward::Embed(std::span<const BatchEntry> batch) {
-  const Linear& embedding = model_->weights().embedding;
-  const int64_t width = model_->hyperparameters().d_model;
   float* x = scratch_->x.data();
   for (const BatchEntry& entry : batch) {
     for (const int32_t id : entry.token_ids) {
-      if (embedding.packed()) {
-        const ops::PackedMatrix& table = embedding.strips[0];
-        kernels::UnpackRow(table.scheme, table.data, id, width, x);
-      } else {
-        const ops::Matrix& table = embedding.blocks[0];
-        model_->kernels().ForType(table.type).unpack(table.data + id * table.row_bytes, width, x);
-      }
-      x += width;
+      EmbedToken(id, x);
+      x += model_->hyperparameters().d_model;
     }
+  }
+}
+
+void Forward::EmbedToken(int32_t id, float* x) const {
+  const Linear& embedding = model_->weights().embedding;
+  const int64_t width = model_->hyperparameters().d_model;
+  if (embedding.packed()) {
+    const ops::PackedMatrix& table = embedding.strips[0];
+    kernels::UnpackRow(table.scheme, table.data, id, width, x);
+  } else {
+    const ops::Matrix& table = embedding.blocks[0];
+    model_->kernels().ForType(table.type).unpack(table.data + id * table.row_bytes, width, x);
   }
 }
 
@@ -365,7 +407,7 @@ void Forward::AddBranch(int n_tokens) {
 // x += W_o Attend(rotate(q), rotate(k), v) with q, k, v = W_qkv RmsNorm(x) + bias
 void Forward::Attention(int layer, int n_tokens) {
   const Hyperparameters& h = model_->hyperparameters();
-  const LayerWeights& weights = model_->weights().layers[layer];
+  const LayerWeights& weights = LayerOf(layer);
   Project(weights.qkv, scratch_->x.data(), &weights.attention_norm, n_tokens, scratch_->qkv.data());
   PlaceHeads(layer, n_tokens, h.n_heads, h.n_kv_heads);
   AttendHeads(layer, n_tokens, h.q_dim() + 2 * h.kv_dim());
@@ -374,20 +416,28 @@ void Forward::Attention(int layer, int n_tokens) {
   AddBranch(n_tokens);
 }
 
-// The last layer matters only to tokens whose logits are wanted; of the others it makes keys and
-// values. Afterwards x has the wanted rows alone, whose number comes back.
+// The last layer matters only to tokens whose logits are wanted, and to multi-token prediction; of
+// others it makes keys and values. Afterwards x has the wanted rows alone, whose number comes back.
 int Forward::LastLayer(std::span<const BatchEntry> batch, int n_tokens) {
   const Hyperparameters& h = model_->hyperparameters();
   const int layer = h.n_layers - 1;
   int n_rows = 0;
   for (const BatchEntry& entry : batch) n_rows += entry.n_logit_rows;
+  const auto has_trail = [](const BatchEntry& entry) { return entry.trail != nullptr; };
+  if (std::ranges::any_of(batch, has_trail)) {
+    Attention(layer, n_tokens);
+    FeedForward(layer, n_tokens);
+    std::copy_n(scratch_->x.data(), n_tokens * int64_t{h.d_model}, scratch_->step_hidden.data());
+    KeepLogitRows(batch);
+    return n_rows;
+  }
   if (n_rows == n_tokens || !last_queries_) {
     Attention(layer, n_tokens);
     KeepLogitRows(batch);
     if (n_rows > 0) FeedForward(layer, n_rows);
     return n_rows;
   }
-  const LayerWeights& weights = model_->weights().layers[layer];
+  const LayerWeights& weights = LayerOf(layer);
   Project(*last_keys_values_, scratch_->x.data(), &weights.attention_norm, n_tokens,
           scratch_->qkv.data());
   PlaceHeads(layer, n_tokens, 0, h.n_kv_heads);
@@ -429,7 +479,7 @@ void Forward::KeepLogitRows(std::span<const BatchEntry> batch) {
 // two may be none): adds the bias, rotates q and k, and puts k and v where they stay.
 void Forward::PlaceHeads(int layer, int n_tokens, int n_queries, int n_kv) {
   const Hyperparameters& h = model_->hyperparameters();
-  const std::vector<float>& bias = model_->weights().layers[layer].qkv_bias;
+  const std::vector<float>& bias = LayerOf(layer).qkv_bias;
   const int64_t width = int64_t{n_queries + 2 * n_kv} * h.head_dim;
   const int64_t bias_begin = n_queries > 0 ? 0 : h.q_dim();
   const int n_pairs = h.rotary_dim / 2;
@@ -507,7 +557,7 @@ void Forward::AttendHeads(int layer, int n_tokens, int64_t width) {
 
 // x += W_down (silu(gate) * up) with gate, up = W_gate_up RmsNorm(x)
 void Forward::FeedForward(int layer, int n_tokens) {
-  const LayerWeights& weights = model_->weights().layers[layer];
+  const LayerWeights& weights = LayerOf(layer);
   const kernels::KernelSet& kernels = model_->kernels();
   const Hyperparameters& h = model_->hyperparameters();
   const int64_t d_ff = h.d_ff;
@@ -530,6 +580,152 @@ void Forward::FeedForward(int layer, int n_tokens) {
   }
   Project(weights.down, scratch_->hidden.data(), nullptr, n_tokens, scratch_->branch.data());
   AddBranch(n_tokens);
+}
+
+const LayerWeights& Forward::LayerOf(int layer) const {
+  const Weights& weights = model_->weights();
+  return layer < model_->hyperparameters().n_layers ? weights.layers[layer] : weights.mtp->layer;
+}
+
+// Takes a step's tokens, or what has been waiting too long, through the prediction layer. The cache
+// has not been extended yet; the entry's tokens start at first_token of the step.
+void Forward::CatchUp(const BatchEntry& entry, int first_token) {
+  const int64_t width = model_->hyperparameters().d_model;
+  MtpTrail& trail = *entry.trail;
+  const int begin = entry.cache->length();
+  const int end = begin + static_cast<int>(entry.token_ids.size());
+  const float* hidden = scratch_->step_hidden.data() + first_token * width;
+  if (end - begin > kMaxDecodeTokens || end - trail.n_done() > kMaxWaitingTokens) {
+    for (int position = std::min(trail.n_done(), end); position < end; ++position) {
+      const auto token =
+          position < begin ? trail.token(position)
+                           : std::optional(entry.token_ids[static_cast<size_t>(position - begin)]);
+      if (!token) continue;
+      AddMtpRow(
+          entry.cache, position, *token,
+          position > begin ? hidden + (position - begin - 1) * width : trail.hidden(position - 1));
+    }
+    RunMtpRows();
+    trail.set_n_done(end);
+  }
+  trail.Append(begin, entry.token_ids, hidden);
+}
+
+void Forward::CatchUp(KvCache* cache, MtpTrail* trail) {
+  for (int position = trail->n_done(); position < cache->length(); ++position) {
+    const auto token = trail->token(position);
+    if (token) AddMtpRow(cache, position, *token, trail->hidden(position - 1));
+  }
+  RunMtpRows();
+  trail->set_n_done(std::max(trail->n_done(), cache->length()));
+}
+
+Status Forward::ValidateDrafts(std::span<const DraftEntry> batch, std::span<float> logits) const {
+  const Hyperparameters& h = model_->hyperparameters();
+  if (h.n_mtp_layers == 0) {
+    return Err(ErrorCode::kUnsupported, "this model has no layer of multi-token prediction");
+  }
+  if (batch.empty() || batch.size() > static_cast<size_t>(limits_.max_logit_rows) ||
+      logits.size() < batch.size() * static_cast<size_t>(h.vocab_size)) {
+    return Err(ErrorCode::kInvalidArgument, "{} drafts; a step takes 1 to {}, with room for each",
+               batch.size(), limits_.max_logit_rows);
+  }
+  for (size_t i = 0; i < batch.size(); ++i) {
+    const DraftEntry& entry = batch[i];
+    if (entry.cache == nullptr || entry.trail == nullptr || !entry.cache->Fits(h)) {
+      return Err(ErrorCode::kInvalidArgument, "draft {}: no cache of this model, or no trail", i);
+    }
+    if (entry.token_id < 0 || entry.token_id >= h.vocab_size) {
+      return Err(ErrorCode::kInvalidArgument, "token id {} is outside the vocabulary of {} tokens",
+                 entry.token_id, h.vocab_size);
+    }
+    if (entry.cache->free_tokens() < 1) {
+      return Err(ErrorCode::kResourceExhausted, "the context of {} tokens is full",
+                 entry.cache->context_tokens());
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (batch[j].cache == entry.cache) {
+        return Err(ErrorCode::kInvalidArgument, "drafts {} and {} share a KV cache", j, i);
+      }
+    }
+  }
+  return {};
+}
+
+Status Forward::Draft(std::span<const DraftEntry> batch, std::span<float> logits) {
+  TANDEM_RETURN_IF_ERROR(ValidateDrafts(batch, logits));
+  const Hyperparameters& h = model_->hyperparameters();
+  const int64_t width = h.d_model;
+  for (const DraftEntry& entry : batch) TANDEM_RETURN_IF_ERROR(entry.cache->Reserve(1));
+  for (size_t done = 0; done < batch.size();) {
+    // As many sequences as fit, each with what has been waiting for the layer.
+    std::vector<int>& last_rows = scratch_->draft_rows;
+    last_rows.clear();
+    for (const DraftEntry& entry : batch.subspan(done)) {
+      const int end = entry.cache->length();
+      int position = std::min(entry.trail->n_done(), end);
+      const size_t n_rows = scratch_->mtp_rows.size() + static_cast<size_t>(end - position) + 1;
+      if (!last_rows.empty() && n_rows > static_cast<size_t>(limits_.max_tokens)) break;
+      for (; position < end; ++position) {
+        const auto token = entry.trail->token(position);
+        if (token) AddMtpRow(entry.cache, position, *token, entry.trail->hidden(position - 1));
+      }
+      AddMtpRow(entry.cache, end, entry.token_id, entry.trail->hidden(end - 1));
+      entry.trail->set_n_done(end + 1);
+      last_rows.push_back(static_cast<int>(scratch_->mtp_rows.size()) - 1);
+    }
+    RunMtpRows();
+    const auto n_drafts = static_cast<int>(last_rows.size());
+    for (int i = 0; i < n_drafts; ++i) {
+      std::copy_n(scratch_->x.data() + last_rows[static_cast<size_t>(i)] * width, width,
+                  scratch_->x.data() + i * width);
+    }
+    Project(model_->weights().head, scratch_->x.data(), &model_->weights().mtp->final_norm,
+            n_drafts, logits.data() + static_cast<int64_t>(done) * h.vocab_size);
+    done += last_rows.size();
+  }
+  return {};
+}
+
+// A row for RunMtpRows(), unless its keys and values are not this cache's to write.
+void Forward::AddMtpRow(KvCache* cache, int position, int32_t token, const float* hidden_before) {
+  if (!cache->IsWritable(position)) return;
+  if (scratch_->mtp_rows.size() == static_cast<size_t>(limits_.max_tokens)) RunMtpRows();
+  scratch_->mtp_rows.push_back({cache, position, token, hidden_before});
+}
+
+// x = the prediction layer over eh_proj [RmsNorm(embedding), RmsNorm(hidden state before)]
+void Forward::RunMtpRows() {
+  const Hyperparameters& h = model_->hyperparameters();
+  const MtpWeights& weights = *model_->weights().mtp;
+  const int64_t width = h.d_model;
+  const auto n_rows = static_cast<int>(scratch_->mtp_rows.size());
+  if (n_rows == 0) return;
+  pool_->ParallelFor(n_rows, ChunkTokens(2 * width), [&](int, int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const Scratch::MtpRow& row = scratch_->mtp_rows[static_cast<size_t>(t)];
+      float* input = scratch_->mtp_input.data() + 2 * t * width;
+      float* embedded = scratch_->branch.data() + t * width;
+      EmbedToken(row.token_id, embedded);
+      ops::RmsNorm(model_->kernels(), embedded, weights.token_norm.data(), h.rms_norm_eps, width,
+                   input);
+      if (row.hidden_before != nullptr) {
+        ops::RmsNorm(model_->kernels(), row.hidden_before, weights.hidden_norm.data(),
+                     h.rms_norm_eps, width, input + width);
+      } else {
+        std::fill_n(input + width, width, 0.0F);
+      }
+    }
+  });
+  for (int t = 0; t < n_rows; ++t) {
+    const Scratch::MtpRow& row = scratch_->mtp_rows[static_cast<size_t>(t)];
+    scratch_->places[static_cast<size_t>(t)] = {row.cache, row.position};
+  }
+  scratch_->mtp_rows.clear();
+  Project(weights.input, scratch_->mtp_input.data(), nullptr, n_rows, scratch_->x.data());
+  Rotary(n_rows);
+  Attention(h.n_layers, n_rows);
+  FeedForward(h.n_layers, n_rows);
 }
 
 }  // namespace tandem::model

@@ -71,6 +71,11 @@ class KvCache {
   // Makes the pages of the next n_tokens writable; changes nothing that can be seen.
   // Errors: kResourceExhausted.
   Status Reserve(int n_tokens);
+  // Whether a position's page is there and this cache's own to write to.
+  bool IsWritable(int position) const {
+    const auto page = static_cast<size_t>(position / kPageTokens);
+    return page < pages_.size() && pages_[page].own != nullptr;
+  }
   // The tile of a position that was reserved, of one layer and KV head.
   std::byte* tile(int layer, int kv_head, int position) {
     return pages_[position / kPageTokens].own->data() + layout_.tile_offset(layer, kv_head);

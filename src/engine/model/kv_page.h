@@ -25,7 +25,7 @@ struct KvLayout {
   KvType type = KvType::kF32;
 
   static KvLayout Of(const Hyperparameters& h, KvType type) {
-    return {h.n_layers, h.n_kv_heads, h.head_dim, type};
+    return {h.n_cache_layers(), h.n_kv_heads, h.head_dim, type};
   }
   size_t tile_bytes() const { return kernels::KvTileBytes(type, head_dim); }
   size_t tile_offset(int layer, int kv_head) const {

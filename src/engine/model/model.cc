@@ -15,6 +15,7 @@ Result<std::shared_ptr<const Model>> Model::Load(std::shared_ptr<const gguf::Fil
                                                  const Options& options) {
   std::shared_ptr<Model> model(new Model());
   TANDEM_ASSIGN_OR_RETURN(model->hyperparameters_, ReadHyperparameters(*file));
+  if (!options.mtp) model->hyperparameters_.n_mtp_layers = 0;
   TANDEM_ASSIGN_OR_RETURN(BoundWeights bound, BindFile(*file, model->hyperparameters_));
   TANDEM_RETURN_IF_ERROR(model->Take(std::move(bound), options));
   model->file_ = std::move(file);
@@ -27,6 +28,7 @@ Result<std::shared_ptr<const Model>> Model::Load(std::shared_ptr<const package::
   auto hyperparameters = ReadHyperparameters(*file->model());
   if (!hyperparameters) return Wrap(std::move(hyperparameters).error(), file->name());
   model->hyperparameters_ = *std::move(hyperparameters);
+  if (!options.mtp) model->hyperparameters_.n_mtp_layers = 0;
   auto bound = BindPackage(*file, model->hyperparameters_);
   if (!bound) return Wrap(std::move(bound).error(), file->name());
   TANDEM_RETURN_IF_ERROR(model->Take(*std::move(bound), options));

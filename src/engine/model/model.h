@@ -22,6 +22,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/model/hyperparameters.h"
 #include "engine/model/kv_cache.h"
+#include "engine/model/mtp_trail.h"
 #include "engine/ops/attention.h"
 #include "engine/ops/thread_pool.h"
 #include "engine/package/file.h"
@@ -29,6 +30,7 @@
 namespace tandem::model {
 
 struct BoundWeights;  // binder.h
+struct LayerWeights;  // weights.h
 struct Linear;        // weights.h
 struct Weights;       // weights.h
 
@@ -39,6 +41,8 @@ class Model {
   struct Options {
     // Which instruction set computes; null: kernels::Active().
     const kernels::KernelSet* kernels = nullptr;
+    // Bind the layer of multi-token prediction, where there is one. Without it, it takes no memory.
+    bool mtp = true;
   };
 
   // Checks every tensor that the architecture needs: there, of the right shape, of a type that we
@@ -96,6 +100,16 @@ struct BatchEntry {
   // Logits are wanted for the last so many of token_ids: 0 for a middle chunk of a prompt, 1 to
   // sample the next token, token_ids.size() to score or verify.
   int n_logit_rows = 1;
+  // Of a model with multi-token prediction: kept up with the tokens, for Draft(). Null: no drafts
+  // will be wanted.
+  MtpTrail* trail = nullptr;
+};
+
+// A sequence for which a draft is wanted.
+struct DraftEntry {
+  KvCache* cache = nullptr;
+  MtpTrail* trail = nullptr;  // as in all its steps
+  int32_t token_id = 0;       // that follows what the cache holds
 };
 
 struct StepLimits {
@@ -132,6 +146,17 @@ class Forward {
   // embeddings (arXiv:2104.09864), SwiGLU (arXiv:2002.05202).
   Status Step(std::span<const BatchEntry> batch, std::span<float> logits);
 
+  // What the multi-token prediction layer says comes after each entry's token. The cache's length
+  // stays; tokens of earlier steps that the layer has not seen go through it in passing.
+  //   logits (out) [batch.size(), vocab_size] f32, not normalised
+  // Errors: as Step(), with nothing changed; kUnsupported for a model without such a layer.
+  // Cost: reads that layer's weights and the head once.
+  // Source: multi-token prediction as in arXiv:2412.19437 and MiMo (arXiv:2505.07608).
+  Status Draft(std::span<const DraftEntry> batch, std::span<float> logits);
+  // Takes the layer over all that it has not seen, as far as it is remembered: before a cache's
+  // pages are shared.
+  void CatchUp(KvCache* cache, MtpTrail* trail);
+
   const Model& model() const { return *model_; }
   const StepLimits& limits() const { return limits_; }
   uint64_t scratch_bytes() const;
@@ -157,6 +182,13 @@ class Forward {
   void AttendHeads(int layer, int n_tokens, int64_t width);
   void FeedForward(int layer, int n_tokens);
   void SplitLastLayer();
+  const LayerWeights& LayerOf(int layer) const;
+  void EmbedToken(int32_t id, float* x) const;
+  // ---- multi-token prediction
+  Status ValidateDrafts(std::span<const DraftEntry> batch, std::span<float> logits) const;
+  void CatchUp(const BatchEntry& entry, int first_token);
+  void AddMtpRow(KvCache* cache, int position, int32_t token, const float* hidden_before);
+  void RunMtpRows();
 
   std::shared_ptr<const Model> model_;
   ops::ThreadPool* pool_ = nullptr;

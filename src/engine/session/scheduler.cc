@@ -282,7 +282,7 @@ void Scheduler::BuildBatch() {
     // Also a prompt of which all but the last token came from a kept slot.
     (session->pending().size() == 1 ? decoding_ : prefilling).push_back(session.get());
   }
-  speculation_.Propose(decoding_, &sampler_scratch_);
+  speculation_.Propose(decoding_, static_cast<int>(prefilling.size()), logits_, &sampler_scratch_);
   for (Session* session : decoding_) {
     const std::span<const int32_t> tokens = session->PendingAndDrafts();
     batch_.push_back({.slot = session->slot(),

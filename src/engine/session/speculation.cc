@@ -42,6 +42,10 @@ Result<SpeculationMode> ParseSpeculationMode(std::string_view name) {
       .param = "speculation"});
 }
 
+std::string_view SpeculationModeName(SpeculationMode mode) {
+  return std::ranges::find(kModes, mode, [](const auto& entry) { return entry.second; })->first;
+}
+
 std::string_view DrafterName(Drafter drafter) { return drafter == Drafter::kMtp ? "mtp" : "ngram"; }
 
 void StepCosts::Observe(int n_rows, double ms) {
@@ -91,7 +95,8 @@ Speculation::Speculation(SpeculationMode mode, int max_rows, executor::Executor*
       executor_(executor),
       clock_(clock) {}
 
-void Speculation::Propose(std::span<Session* const> decoding, sampling::SamplerScratch* scratch) {
+void Speculation::Propose(std::span<Session* const> decoding, int n_other_rows,
+                          std::span<float> logits, sampling::SamplerScratch* scratch) {
   draft_ms_ = 0;
   plain_ms_per_token_ = 0;
   by_mtp_.clear();
@@ -99,8 +104,9 @@ void Speculation::Propose(std::span<Session* const> decoding, sampling::SamplerS
   for (Session* session : decoding) session->drafts().proposal.clear();
   if (mode_ == SpeculationMode::kOff || decoding.empty()) return;
   int n_rows = n_decoding;
+  const int max_rows = max_rows_ - n_other_rows;
   const size_t first = turn_++ % decoding.size();
-  for (size_t i = 0; i < decoding.size() && n_rows < max_rows_; ++i) {
+  for (size_t i = 0; i < decoding.size() && n_rows < max_rows; ++i) {
     Session* session = decoding[(first + i) % decoding.size()];
     SessionDrafts& drafts = session->drafts();
     if (!drafts.started) {
@@ -109,7 +115,7 @@ void Speculation::Propose(std::span<Session* const> decoding, sampling::SamplerS
     }
     // What is left, shared among those that have had none.
     const int left = static_cast<int>(decoding.size() - i);
-    const int share = std::max(1, (max_rows_ - n_rows) / left);
+    const int share = std::max(1, (max_rows - n_rows) / left);
     const Choice choice = Choose(session, n_rows, std::min(share, session->MaxDrafts()));
     drafts.drafter = choice.drafter;
     if (choice.n_drafts == 0) {
@@ -123,25 +129,27 @@ void Speculation::Propose(std::span<Session* const> decoding, sampling::SamplerS
     }
     n_rows += choice.n_drafts;
   }
-  if (!by_mtp_.empty()) DraftByMtp(scratch);
+  if (!by_mtp_.empty()) DraftByMtp(logits, scratch);
 }
 
 // The drafts that promise the most tokens in the least time. Of kNgram they are in lookup_.
 Speculation::Choice Speculation::Choose(Session* session, int n_rows, int max_drafts) {
   if (max_drafts < 1) return {};
-  const SessionDrafts& drafts = session->drafts();
+  SessionDrafts& drafts = session->drafts();
   const double plain_ms = costs_.Estimate(n_rows);
-  if (plain_ms == 0) return {};  // a first step without drafts tells what a step takes
+  const bool always = mode_ != SpeculationMode::kAuto;
+  // A first step without drafts tells what a step takes.
+  if (plain_ms == 0 && (!always || drafts.n_plain_steps == 0)) return {};
   lookup_.clear();
   if (mode_ != SpeculationMode::kMtp) {
-    session->drafts().ngram.Draft(session->tokens(), static_cast<size_t>(max_drafts), &lookup_);
+    drafts.ngram.Draft(session->tokens(), static_cast<size_t>(max_drafts), &lookup_);
   }
   Choice best;
-  double best_gain = kMinGain;
+  double best_gain = always ? -1 : kMinGain;
   const auto consider = [&](Drafter drafter, int n_drafts, double extra_ms) {
-    const double gain = drafts.acceptance[Index(drafter)].ExpectedTokens(n_drafts) * plain_ms /
-                            (costs_.Estimate(n_rows + n_drafts) + extra_ms) -
-                        1;
+    const double ms = costs_.Estimate(n_rows + n_drafts) + extra_ms;
+    const double gain =
+        ms > 0 ? drafts.acceptance[Index(drafter)].ExpectedTokens(n_drafts) * plain_ms / ms - 1 : 0;
     if (gain <= best_gain) return;
     best_gain = gain;
     best = {drafter, n_drafts};
@@ -150,26 +158,31 @@ Speculation::Choice Speculation::Choose(Session* session, int n_rows, int max_dr
   if (has_mtp) consider(Drafter::kMtp, 1, mtp_ms_);
   for (int n = 1; n <= static_cast<int>(lookup_.size()); ++n) consider(Drafter::kNgram, n, 0);
   if (best.n_drafts == 0 && drafts.n_plain_steps >= kProbeAfter) {
-    if (!lookup_.empty()) return {Drafter::kNgram, 1};
-    if (has_mtp) return {Drafter::kMtp, 1};
+    if (!lookup_.empty()) {
+      best = {Drafter::kNgram, 1};
+    } else if (has_mtp) {
+      best = {Drafter::kMtp, 1};
+    }
   }
+  // Where even right drafts cost too much, another one in a row would only cost that again.
+  const double right_ms =
+      costs_.Estimate(n_rows + 1) + (best.drafter == Drafter::kMtp ? mtp_ms_ : 0);
+  drafts.right_pays = 2 * plain_ms > (1 + kMinGain) * right_ms;
   return best;
 }
 
-void Speculation::DraftByMtp(sampling::SamplerScratch* scratch) {
+void Speculation::DraftByMtp(std::span<float> logits, sampling::SamplerScratch* scratch) {
   draft_steps_.clear();
   for (Session* session : by_mtp_) {
     draft_steps_.push_back({.slot = session->slot(), .token_id = session->pending().front()});
   }
   const auto vocab_size = static_cast<size_t>(executor_->vocab_size());
-  logits_.resize(static_cast<size_t>(max_rows_) * vocab_size);
   const SteadyTime started = clock_->Now();
-  const Status drafted =
-      executor_->Draft(draft_steps_, std::span(logits_).first(by_mtp_.size() * vocab_size));
+  const Status drafted = executor_->Draft(draft_steps_, logits.first(by_mtp_.size() * vocab_size));
   // Without drafts the step goes on as it would have.
   if (!drafted) return;
   for (size_t i = 0; i < by_mtp_.size(); ++i) {
-    const auto row = std::span<const float>(logits_).subspan(i * vocab_size, vocab_size);
+    const auto row = std::span<const float>(logits).subspan(i * vocab_size, vocab_size);
     const auto token = by_mtp_[i]->SampleDraft(row, scratch);
     if (token) by_mtp_[i]->drafts().proposal.push_back(*token);
   }
@@ -202,7 +215,7 @@ void Speculation::Learn(SessionDrafts* drafts, int n_checked, int n_accepted) {
   drafts->acceptance[drafter].Observe(n_checked, n_accepted);
   acceptance_[drafter].Observe(n_checked, n_accepted);
   // A probe is followed by another one while it is right.
-  drafts->n_plain_steps = n_accepted > 0 ? kProbeAfter : 0;
+  drafts->n_plain_steps = n_accepted > 0 && drafts->right_pays ? kProbeAfter : 0;
   const std::lock_guard lock(mutex_);
   figures_.drafters[drafter].drafted_tokens += n_drafted;
   figures_.drafters[drafter].accepted_tokens += static_cast<uint64_t>(n_accepted);

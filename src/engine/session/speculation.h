@@ -27,13 +27,14 @@ namespace tandem::session {
 class Session;
 
 enum class SpeculationMode {
-  kAuto,  // whichever of the two promises more
+  kAuto,  // whichever drafter promises more, and none while neither pays
   kOff,
-  kMtp,    // the model's multi-token prediction layer, where it has one
-  kNgram,  // NgramDrafter
+  kMtp,    // always the model's multi-token prediction layer, where it has one
+  kNgram,  // always NgramDrafter
 };
 // "auto", "off", "mtp", "ngram". Errors: kInvalidArgument, naming the choices.
 Result<SpeculationMode> ParseSpeculationMode(std::string_view name);
+std::string_view SpeculationModeName(SpeculationMode mode);
 
 enum class Drafter { kMtp, kNgram };
 inline constexpr int kDrafters = 2;
@@ -95,6 +96,7 @@ struct SessionDrafts {
   NgramDrafter ngram;
   std::array<Acceptance, kDrafters> acceptance = {};  // by Drafter
   int n_plain_steps = 0;                              // since the last draft
+  bool right_pays = true;                             // a right draft is worth its cost
   bool started = false;
 };
 
@@ -106,8 +108,11 @@ class Speculation {
   // where they have drafts.
   Speculation(SpeculationMode mode, int max_rows, executor::Executor* executor, const Clock* clock);
 
-  // Gives each of the decoding sessions its drafts for the next step, possibly none.
-  void Propose(std::span<Session* const> decoding, sampling::SamplerScratch* scratch);
+  // Gives each of the decoding sessions its drafts for the next step, possibly none. Other sessions
+  // of the step may need n_other_rows rows of logits.
+  //   logits  room for a row of logits for each of max_rows; used up
+  void Propose(std::span<Session* const> decoding, int n_other_rows, std::span<float> logits,
+               sampling::SamplerScratch* scratch);
 
   // A step that took this long is over; `decoding` are those of Propose(), before they advance.
   // With rows of prefill in it, it says nothing about decoding.
@@ -124,7 +129,7 @@ class Speculation {
     int n_drafts = 0;
   };
   Choice Choose(Session* session, int n_rows, int max_drafts);
-  void DraftByMtp(sampling::SamplerScratch* scratch);
+  void DraftByMtp(std::span<float> logits, sampling::SamplerScratch* scratch);
 
   const SpeculationMode mode_;
   const int max_rows_;
@@ -139,7 +144,6 @@ class Speculation {
   double plain_ms_per_token_ = 0;  // 0: the step's time is not known
   std::vector<Session*> by_mtp_;
   std::vector<executor::DraftStep> draft_steps_;  // [by_mtp_.size()]
-  std::vector<float> logits_;                     // [max_rows_, vocab_size]
   std::vector<int32_t> lookup_;
 
   mutable std::mutex mutex_;

@@ -1,5 +1,6 @@
 #include "engine/session/speculation.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
@@ -85,7 +86,8 @@ struct Bench {
       clock.Advance(std::chrono::microseconds(1000 + row_us * (n_rows - 1)));
       ++n_steps;
       most_rows = std::max(most_rows, n_rows);
-      if (n_rows > static_cast<int>(batch.size())) ++n_steps_with_drafts;
+      const auto has_drafts = [](const SlotStep& step) { return step.n_logit_rows > 1; };
+      if (std::ranges::any_of(batch, has_drafts)) ++n_steps_with_drafts;
       return {};
     };
     executor.on_draft = [this](std::span<const DraftStep> batch) -> Status {
@@ -244,19 +246,26 @@ TEST(SpeculationTest, SampledTokensKeepTheirDistribution) {
   EXPECT_EQ(total, kDraws);
   // Three degrees of freedom; one in a thousand lies above. The seeds are fixed, so it stays so.
   EXPECT_LT(chi_square, 16.27);
-  const auto& mtp = bench.scheduler->speculation().drafters[static_cast<size_t>(Drafter::kMtp)];
+  const SpeculationFigures::PerDrafter mtp =
+      bench.scheduler->speculation().drafters[static_cast<size_t>(Drafter::kMtp)];
   EXPECT_NEAR(static_cast<double>(mtp.accepted_tokens) / static_cast<double>(mtp.drafted_tokens),
               0.5, 0.05)
       << "a certain draft is kept as often as the model would say it";
 }
 
 TEST(SpeculationTest, DraftsThatAreNeverRightAreGivenUpAndTriedAgainNowAndThen) {
-  Bench bench(HashedLetter, SpeculationMode::kMtp, [](std::span<const int32_t>) { return 'Q'; });
+  Bench bench(HashedLetter, SpeculationMode::kAuto, [](std::span<const int32_t>) { return 'Q'; });
   bench.Answer(Ask(Bytes("x"), 400));
   EXPECT_GT(bench.n_drafts, 5);
   EXPECT_LT(bench.n_drafts, 60);
   // The cost of being wrong stays small: every draft took 12 % of a step.
   EXPECT_LT(bench.n_steps, 401);
+}
+
+TEST(SpeculationTest, AModeThatNamesItsDrafterAlwaysUsesIt) {
+  Bench bench(HashedLetter, SpeculationMode::kMtp, [](std::span<const int32_t>) { return 'Q'; });
+  bench.Answer(Ask(Bytes("x"), 400));
+  EXPECT_GT(bench.n_drafts, 390);
 }
 
 TEST(SpeculationTest, RowsThatCostAsMuchAsStepsAreNotSpentOnDrafts) {
@@ -276,6 +285,22 @@ TEST(SpeculationTest, NoStepHasMoreRowsThanItIsAllowed) {
   EXPECT_LE(bench.most_rows, kMaxVerifyRows);
   EXPECT_GT(bench.n_steps_with_drafts, 10);
   for (const Recorder& recorder : recorders) EXPECT_EQ(recorder.text(), kQuoting);
+}
+
+// Prompts that end in a step need rows of logits too; the executor checks its limit.
+TEST(SpeculationTest, RowsAreLeftForThePromptsThatComeIn) {
+  Bench bench(HashedLetter, SpeculationMode::kAuto, HashedLetter);
+  std::vector<Recorder> recorders(8);
+  for (size_t i = 0; i < recorders.size(); ++i) {
+    bench.Submit(Ask(Bytes(fmt::format("prompt {}", i)), 30), recorders[i]);
+    for (int step = 0; step < 3; ++step) bench.scheduler->RunStep();
+  }
+  // And all at once, while others decode.
+  std::vector<Recorder> more(8);
+  for (Recorder& recorder : more) bench.Submit(Ask(Bytes("another one"), 30), recorder);
+  bench.RunUntilIdle();
+  for (const Recorder& recorder : recorders) EXPECT_EQ(recorder.text().size(), 30u);
+  for (const Recorder& recorder : more) EXPECT_EQ(recorder.text(), more[0].text());
 }
 
 TEST(SpeculationTest, AnswersEndWhereTheyShould) {
