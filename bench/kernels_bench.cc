@@ -1,6 +1,6 @@
 // Speed of the kernels that this machine would use, at Phi-4-mini's shapes, on one core. Rates are
 // per second of CPU time: other processes on a busy machine disturb them little. `share` is of what
-// the probes (probes.h) measured in the same run: memory bandwidth for GEMV, the int8 peak for
+// the probes (probe/probe.h) measured in the same run: memory bandwidth for GEMV, the int8 peak for
 // GEMM. To compare old and new kernels, interleave them: --benchmark_enable_random_interleaving
 // --benchmark_repetitions=9.
 #include <algorithm>
@@ -15,7 +15,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/quant/codec.h"
 #include "engine/quant/half.h"
-#include "probes.h"
+#include "probe/probe.h"
 
 namespace tandem::kernels {
 namespace {
@@ -43,14 +43,14 @@ template <typename Run>
 double MeasureReads(benchmark::State& state, std::span<const std::byte> weights, Run run) {
   const std::span<const uint64_t> words(reinterpret_cast<const uint64_t*>(weights.data()),
                                         weights.size() / 8);
-  const double before = bench::ReadBandwidth(words, 2);
-  const double begin = bench::CpuSeconds();
+  const double before = probe::CoreReadBandwidth(words, 2);
+  const double begin = probe::CpuSeconds();
   for (auto _ : state) run();
   const double seconds =
-      (bench::CpuSeconds() - begin) / static_cast<double>(std::max<int64_t>(1, state.iterations()));
+      (probe::CpuSeconds() - begin) / static_cast<double>(std::max<int64_t>(1, state.iterations()));
   const double rate = static_cast<double>(weights.size()) / seconds;
   state.counters["GB/s"] = rate * 1e-9;
-  state.counters["share"] = rate / std::max(before, bench::ReadBandwidth(words, 2));
+  state.counters["share"] = rate / std::max(before, probe::CoreReadBandwidth(words, 2));
   return seconds;
 }
 
@@ -128,16 +128,16 @@ void TileGemm(benchmark::State& state, Scheme scheme) {
   std::byte* blocks = nullptr;
   const auto storage = Activations(scheme, n_tokens, &blocks);
   std::vector<float> y(n_tokens * kRows);
-  static const double peak = bench::Int8Peak();
-  const double begin = bench::CpuSeconds();
+  static const double peak = probe::Int8Peak();
+  const double begin = probe::CpuSeconds();
   for (auto _ : state) {
     MultiplyStrips(*Kernels().tiles, scheme, weights.data(), kRows, kColumns, blocks, n_tokens,
                    y.data(), kRows);
     benchmark::DoNotOptimize(y.data());
   }
   const double rate = static_cast<double>(state.iterations() * n_tokens) * kRows * kColumns /
-                      (bench::CpuSeconds() - begin);
-  state.SetLabel(bench::Int8PeakInstructions());
+                      (probe::CpuSeconds() - begin);
+  state.SetLabel(probe::Int8PeakInstructions());
   state.counters["GMAC/s"] = rate * 1e-9;
   state.counters["share"] = peak > 0 ? rate / peak : 0;
 }

@@ -1,6 +1,8 @@
 #include "os/memory.h"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -125,6 +127,11 @@ Result<MemoryStatus> ReadMemoryStatus(const std::filesystem::path& root) {
     status.process_peak_bytes = FieldBytes(*self, "VmHWM").value_or(0);
   }
   return status;
+}
+
+bool ResetPeakMemory() {
+  const FileDescriptor file(::open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC));
+  return file.valid() && ::write(file.get(), "5", 1) == 1;
 }
 
 Result<AnonymousMemory> AnonymousMemory::Create(size_t n_bytes) {

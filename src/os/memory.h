@@ -24,6 +24,10 @@ struct MemoryStatus {
 // Errors: kIo or kNotFound where /proc cannot be read. Cost: a few system calls.
 Result<MemoryStatus> ReadMemoryStatus(const std::filesystem::path& root = "/");
 
+// Lets process_peak_bytes begin anew at what is resident now. False where the system cannot, and
+// the peak then stays that of the process's whole life.
+bool ResetPeakMemory();
+
 // Memory that comes from the system zeroed, becomes resident page by page as it is touched, and
 // goes back to the system when its owner lets go: the heap would keep it.
 class AnonymousMemory {

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -70,6 +71,17 @@ TEST(MemoryStatusTest, ThisMachineMakesSense) {
   EXPECT_LE(status->available_bytes, status->limit_bytes);
   EXPECT_GT(status->process_resident_bytes, 0u);
   EXPECT_GE(status->process_peak_bytes, status->process_resident_bytes);
+}
+
+TEST(MemoryStatusTest, PeakBeginsAnewAfterAReset) {
+  constexpr size_t kBytes = size_t{64} << 20;
+  {
+    const std::vector<char> touched(kBytes, 1);
+    asm volatile("" : : "r"(touched.data()) : "memory");  // or nothing is allocated at all
+    ASSERT_GE(ReadMemoryStatus()->process_peak_bytes, kBytes);
+  }
+  if (!ResetPeakMemory()) GTEST_SKIP() << "this system does not reset peaks";
+  EXPECT_LT(ReadMemoryStatus()->process_peak_bytes, kBytes);
 }
 
 TEST(AnonymousMemoryTest, IsZeroedAndMoves) {

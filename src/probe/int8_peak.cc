@@ -1,15 +1,13 @@
-#include "probes.h"
-
 #include <algorithm>
-#include <ctime>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 #include "os/cpu.h"
+#include "probe/probe.h"
 
-namespace tandem::bench {
+namespace tandem::probe {
 namespace {
 
 #if defined(__x86_64__)
@@ -54,38 +52,6 @@ __attribute__((target("avx512f,avx512vnni"))) double ProductsPerSecondAvx512Vnni
 
 }  // namespace
 
-double CpuSeconds() {
-  timespec now;
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
-}
-
-double ReadBandwidth(std::span<const uint64_t> buffer, int passes) {
-  constexpr size_t kSegment = 4096;  // words that a stream reads before all move on
-  double best = 0;
-  for (const size_t streams : {1, 2, 4}) {
-    for (int pass = 0; pass < passes; ++pass) {
-      uint64_t lanes[8] = {};
-      const double begin = CpuSeconds();
-      size_t base = 0;
-      for (; base + streams * kSegment <= buffer.size(); base += streams * kSegment) {
-        for (size_t i = 0; i < kSegment; i += 64) {
-          for (size_t stream = 0; stream < streams; ++stream) {
-            const uint64_t* words = buffer.data() + base + stream * kSegment + i;
-            for (size_t word = 0; word < 64; word += 8) {
-              for (int l = 0; l < 8; ++l) lanes[l] ^= words[word + l];
-            }
-          }
-        }
-      }
-      asm volatile("" : : "r"(lanes) : "memory");
-      const double seconds = CpuSeconds() - begin;
-      best = std::max(best, static_cast<double>(base * sizeof(uint64_t)) / seconds);
-    }
-  }
-  return best;
-}
-
 double Int8Peak() {
   double best = 0;
 #if defined(__x86_64__)
@@ -108,4 +74,4 @@ const char* Int8PeakInstructions() {
   return "none";
 }
 
-}  // namespace tandem::bench
+}  // namespace tandem::probe
