@@ -104,8 +104,10 @@ Result<EnginePool::Lease> EnginePool::Load(const std::filesystem::path& path) {
     std::lock_guard lock(mutex_);
     if (auto slot = FindLocked(path)) return Lease(std::move(slot));
   }
+  engine::EngineOptions engine_options = options_.engine;
+  // A full context is worth more than models that nobody uses now; a short one than no answer.
+  engine_options.shrink_context = false;
   while (true) {
-    engine::EngineOptions engine_options = options_.engine;
     const engine::MemoryFigures used = memory();
     const uint64_t taken = used.weights_bytes + used.kv_cache_bytes + used.scratch_bytes;
     // An engine that is given nothing must not read 0 as "no limit".
@@ -113,6 +115,10 @@ Result<EnginePool::Lease> EnginePool::Load(const std::filesystem::path& path) {
     auto loaded = loader_(path, engine_options);
     if (!loaded && loaded.error().code == ErrorCode::kResourceExhausted) {
       if (UnloadOne()) continue;
+      if (!engine_options.shrink_context && options_.engine.shrink_context) {
+        engine_options.shrink_context = true;
+        continue;
+      }
       Error error = std::move(loaded).error();
       error.param = "memory";
       return std::unexpected(std::move(error));

@@ -81,6 +81,31 @@ TEST_F(EnginePoolTest, AModelInUseIsNotUnloaded) {
   EXPECT_FALSE(pool.loaded("a"));
 }
 
+TEST_F(EnginePoolTest, AContextIsShortenedOnlyWhereNoIdleModelCanMakeRoom) {
+  std::vector<std::pair<std::string, bool>> loads;  // which model, whether it may be shortened
+  bool room = true;
+  EnginePool pool(
+      Options(),
+      [&](const std::filesystem::path& path,
+          const engine::EngineOptions& options) -> Result<std::unique_ptr<engine::Engine>> {
+        loads.emplace_back(path, options.shrink_context);
+        if (!room && !options.shrink_context) {
+          return Err(ErrorCode::kResourceExhausted, "no room");
+        }
+        return engine::Engine::Load(kDemo, options);
+      });
+  const auto used = pool.AcquireNow("used");
+  ASSERT_TRUE(used);
+  ASSERT_TRUE(pool.AcquireNow("idle"));
+  room = false;
+  ASSERT_TRUE(pool.AcquireNow("next"));
+  EXPECT_FALSE(pool.loaded("idle"));
+  EXPECT_TRUE(pool.loaded("used"));
+  const std::vector<std::pair<std::string, bool>> expected = {
+      {"used", false}, {"idle", false}, {"next", false}, {"next", false}, {"next", true}};
+  EXPECT_EQ(loads, expected);
+}
+
 TEST_F(EnginePoolTest, AFailedLoadIsReportedAndTriedAgainNextTime) {
   int calls = 0;
   EnginePool pool(

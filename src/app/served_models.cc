@@ -170,7 +170,7 @@ ServedModels::Local ServedModels::FindLocal(const std::string& model) {
       local.path = file;
       local.tier = TierOf(file);
       if (const auto plan = engine::PlanMemory(file, engine_)) {
-        local.planned_bytes = plan->model_bytes();
+        local.planned_bytes = plan->total_bytes();
         local.context_tokens = plan->context_tokens;
       }
       local.provider = std::make_shared<LocalProvider>(local.name, local.tier, local.path, pool_);

@@ -34,7 +34,7 @@ void EngineFlags::Add(CLI::App* command) {
   command->add_option("--threads", options.n_threads, "Threads that compute (default: every core)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--memory-limit", memory_limit,
-                      "For weights, caches and scratch, such as 2.1GB (default: the machine's)");
+                      "For the whole process, such as 2.1GB (default: the machine's)");
   command->add_option("--kv-type", kv_type, "Keys and values as int8 (default), f16 or f32");
   command->add_option("--speculation", speculation,
                       "Guess tokens ahead: auto (default), off, mtp or ngram");

@@ -197,12 +197,21 @@ Status RunShow(const ModelFlags& flags) {
       object["context_length"] = model->context_length;
       object["layers"] = model->n_layers;
       object["vocab_size"] = model->vocab_size;
+      object["bits_per_weight"] = model->bits_per_weight();
+      object["bytes_per_token"] = model->bytes_per_token;
+      object["products_per_token"] = model->products_per_token;
+      object["head_products"] = model->head_products;
     }
     if (memory) {
-      object["memory"] = {
-          {"context_tokens", memory->context_tokens}, {"weights_bytes", memory->weights_bytes},
-          {"kv_cache_bytes", memory->kv_cache_bytes}, {"scratch_bytes", memory->scratch_bytes},
-          {"reserve_bytes", memory->reserve_bytes},   {"total_bytes", memory->total_bytes()}};
+      object["memory"] = {{"context_tokens", memory->context_tokens},
+                          {"weights_bytes", memory->weights_bytes},
+                          {"kv_cache_bytes", memory->kv_cache_bytes},
+                          {"scratch_bytes", memory->scratch_bytes},
+                          {"reserve_bytes", memory->reserve_bytes},
+                          {"total_bytes", memory->total_bytes()},
+                          {"limit_bytes", memory->limit_bytes},
+                          {"fits", memory->fits()},
+                          {"full_context_tokens", memory->full_context_tokens}};
     }
     return PrintJson(object);
   }
@@ -225,7 +234,8 @@ Status RunShow(const ModelFlags& flags) {
                       fmt::format("{}, {} layers", model->architecture, model->n_layers));
     rows.emplace_back("parameters",
                       fmt::format("{:.2f} M", static_cast<double>(model->n_parameters) / 1e6));
-    rows.emplace_back("types", model->quantization);
+    rows.emplace_back("types", fmt::format("{}; {:.2f} bits a weight that each token reads",
+                                           model->quantization, model->bits_per_weight()));
     rows.emplace_back("context", fmt::format("{} tokens", model->context_length));
     rows.emplace_back("vocabulary", fmt::format("{}", model->vocab_size));
   }
@@ -238,6 +248,14 @@ Status RunShow(const ModelFlags& flags) {
                     app::FormatByteSize(memory->kv_cache_bytes),
                     app::FormatByteSize(memory->scratch_bytes),
                     app::FormatByteSize(memory->reserve_bytes)));
+    if (!memory->fits()) {
+      rows.emplace_back("", fmt::format("more than the limit of {}; see --memory-limit, --context",
+                                        app::FormatByteSize(memory->limit_bytes)));
+    } else if (memory->shrunk()) {
+      rows.emplace_back(
+          "", fmt::format("{} tokens do not fit into the limit of {}", memory->full_context_tokens,
+                          app::FormatByteSize(memory->limit_bytes)));
+    }
   }
   std::string text;
   for (const auto& [label, value] : rows) text += fmt::format("{:<13} {}\n", label, value);

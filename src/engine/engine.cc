@@ -165,7 +165,11 @@ struct ModelFile {
 
   ModelInfo info() const {
     const model::Hyperparameters& h = model->hyperparameters();
-    return package ? Describe(*package, h) : Describe(*gguf, h);
+    ModelInfo info = package ? Describe(*package, h) : Describe(*gguf, h);
+    info.bytes_per_token = model->bytes_per_token();
+    info.products_per_token = model->products_per_token();
+    info.head_products = model->head_products();
+    return info;
   }
   Result<std::shared_ptr<const TextCodec>> text() const {
     return package ? TextCodec::FromPackage(package) : LoadText(*gguf);
@@ -205,22 +209,38 @@ std::shared_ptr<const sampling::TokenMask> MakeMask(const tokenizer::Tokenizer& 
 // are touched, sockets, the heap's slack. `tandem run` has 20 to 40 MB of these.
 constexpr uint64_t kReserveBytes = uint64_t{48} << 20;
 
-// A GGUF file is planned as the package that it will be.
-MemoryPlan MakePlan(const model::Model& model, const EngineOptions& options, int32_t context,
-                    int n_threads) {
+// Bytes of one session's cache, by its tokens.
+std::function<uint64_t(int32_t)> KvBytes(const model::Hyperparameters& h,
+                                         const EngineOptions& options) {
+  return [&h, precision = options.kv_precision](int32_t context) {
+    return executor::KvBytes(h, precision, context);
+  };
+}
+
+// What the model takes as it is, or, as_package, as the package that is made of it.
+Result<MemoryPlan> MakePlan(const model::Model& model, const EngineOptions& options,
+                            bool as_package) {
   const model::Hyperparameters& h = model.hyperparameters();
   const executor::StepLimits limits = Limits(options);
-  return {.weights_bytes = model.packed()
-                               ? model.weights_bytes()
-                               : model::PackedWeightsBytes(model, model::PackScheme::kAuto),
-          .kv_cache_bytes = executor::KvBytes(h, options.kv_precision, context),
-          .scratch_bytes = model::ScratchBytes(h, model.kernels(), /*packed=*/true,
-                                               {.max_tokens = limits.max_tokens,
-                                                .max_logit_rows = limits.max_logit_rows},
-                                               n_threads) +
-                           LogitsBytes(options, h),
-          .reserve_bytes = kReserveBytes,
-          .context_tokens = context};
+  const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
+  MemoryPlan plan;
+  TANDEM_ASSIGN_OR_RETURN(plan.full_context_tokens, ChooseContext(options, h));
+  TANDEM_ASSIGN_OR_RETURN(plan.limit_bytes, MemoryLimit(options));
+  plan.weights_bytes = as_package && !model.packed()
+                           ? model::PackedWeightsBytes(model, model::PackScheme::kAuto)
+                           : model.weights_bytes();
+  plan.scratch_bytes =
+      model::ScratchBytes(
+          h, model.kernels(), as_package || model.packed(),
+          {.max_tokens = limits.max_tokens, .max_logit_rows = limits.max_logit_rows}, n_threads) +
+      LogitsBytes(options, h);
+  plan.reserve_bytes = kReserveBytes;
+  if (options.context_tokens == 0 && options.shrink_context) {
+    return FitContext(plan, KvBytes(h, options));
+  }
+  plan.context_tokens = plan.full_context_tokens;
+  plan.kv_cache_bytes = KvBytes(h, options)(plan.context_tokens);
+  return plan;
 }
 
 }  // namespace
@@ -232,7 +252,9 @@ class Engine::Impl {
   const ModelInfo& info() const { return info_; }
   int32_t context_tokens() const { return executor_->context_tokens(); }
   const Result<std::shared_ptr<const TextCodec>>& text() const { return text_; }
+  std::string_view instruction_set() const { return instruction_set_; }
   session::Scheduler& scheduler() { return *scheduler_; }
+  Status TimeSteps(std::move_only_function<Status(StepTimer&)> job);
 
   // A submission's prompt_ids, n_answer_ids and forced_text.
   Result<session::Submission> EncodePrompt(Request& request) const;
@@ -242,7 +264,10 @@ class Engine::Impl {
 
   std::shared_ptr<const void> kept_;  // first, so that it goes last
   RealClock real_clock_;
+  const Clock* clock_ = &real_clock_;
+  KvPrecision kv_precision_ = KvPrecision::kInt8;
   ModelInfo info_;
+  std::string_view instruction_set_;
   Result<std::shared_ptr<const TextCodec>> text_;
   std::unique_ptr<executor::Executor> executor_;
   std::optional<session::Scheduler> scheduler_;
@@ -295,13 +320,32 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
   TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, WantsMtp(options)));
   const model::Hyperparameters& h = file.model->hyperparameters();
-  TANDEM_ASSIGN_OR_RETURN(const int32_t context, ChooseContext(options, h));
-  TANDEM_ASSIGN_OR_RETURN(const uint64_t limit_bytes, MemoryLimit(options));
+  TANDEM_ASSIGN_OR_RETURN(const MemoryPlan plan,
+                          MakePlan(*file.model, options, /*as_package=*/false));
+  const std::string name = path.filename().string();
+  TANDEM_RETURN_IF_ERROR(CheckPlan(plan, name, KvBytes(h, options)));
+  const int32_t context = plan.context_tokens;
+  if (plan.shrunk()) {
+    log::Warning(
+        "{}: {} bytes of memory hold a context of {} tokens, not of {}: raise the memory "
+        "limit for longer conversations",
+        name, plan.limit_bytes, context, plan.full_context_tokens);
+  }
 
   std::unique_ptr<Impl> impl(new Impl);
   impl->kept_ = options.kept;
+  if (options.clock != nullptr) impl->clock_ = options.clock;
+  impl->kv_precision_ = options.kv_precision;
   impl->info_ = file.info();
+  impl->instruction_set_ = kernels::IsaName(file.model->kernels().isa);
   TANDEM_ASSIGN_OR_RETURN(impl->executor_, MakeExecutor(file, path, options, context));
+  if (!options.driver.empty()) {
+    // A driver may keep the weights in another form.
+    MemoryPlan taken = plan;
+    taken.weights_bytes = impl->executor_->weights_bytes();
+    taken.scratch_bytes = impl->executor_->scratch_bytes() + LogitsBytes(options, h);
+    TANDEM_RETURN_IF_ERROR(CheckPlan(taken, name, KvBytes(h, options)));
+  }
   impl->text_ = file.text();
   if (!impl->text_) {
     log::Warning("{}: no text in or out: {}", path.string(), impl->text_.error().message);
@@ -324,22 +368,10 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
                                 .prefill_chunk_tokens = options.prefill_chunk_tokens,
                                 .mixed_prefill_chunk_tokens = kMixedPrefillChunkTokens,
                                 .kv_precision = options.kv_precision,
-                                .memory_limit_bytes = limit_bytes,
+                                .memory_limit_bytes = plan.limit_bytes - plan.reserve_bytes,
                                 .speculation = options.speculation},
-      options.clock != nullptr ? options.clock : &impl->real_clock_,
-      [] { return os::ReadMemoryStatus(); });
+      impl->clock_, [] { return os::ReadMemoryStatus(); });
 
-  const MemoryFigures figures = impl->scheduler_->memory();
-  const uint64_t needed = figures.weights_bytes + figures.scratch_bytes +
-                          impl->executor_->SlotBytes(options.kv_precision);
-  if (needed > limit_bytes) {
-    return Err(
-        ErrorCode::kResourceExhausted,
-        "{} needs {} bytes (weights {}, scratch {}, one KV cache of {} tokens {}) and {} bytes "
-        "are available: raise the memory limit or choose a smaller context",
-        path.filename().string(), needed, figures.weights_bytes, figures.scratch_bytes, context,
-        impl->executor_->SlotBytes(options.kv_precision), limit_bytes);
-  }
   impl->thread_ = std::jthread(
       [scheduler = &*impl->scheduler_](const std::stop_token& stop) { scheduler->Run(stop); });
   return impl;
@@ -367,6 +399,14 @@ Result<session::Submission> Engine::Impl::EncodePrompt(Request& request) const {
   return submission;
 }
 
+Status Engine::Impl::TimeSteps(std::move_only_function<Status(StepTimer&)> job) {
+  return scheduler_->RunExclusive(kv_precision_,
+                                  [&](executor::Executor& executor, executor::Slot& slot) {
+                                    StepTimer timer(&executor, &slot, kv_precision_, clock_);
+                                    return job(timer);
+                                  });
+}
+
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
@@ -379,6 +419,7 @@ Result<std::unique_ptr<Engine>> Engine::Load(const std::filesystem::path& path,
 const ModelInfo& Engine::info() const { return impl_->info(); }
 int32_t Engine::context_tokens() const { return impl_->context_tokens(); }
 const Result<std::shared_ptr<const TextCodec>>& Engine::text() const { return impl_->text(); }
+std::string_view Engine::instruction_set() const { return impl_->instruction_set(); }
 MemoryFigures Engine::memory() const { return impl_->scheduler().memory(); }
 Activity Engine::activity() const { return impl_->scheduler().activity(); }
 SpeculationFigures Engine::speculation() const { return impl_->scheduler().speculation(); }
@@ -414,6 +455,10 @@ Result<std::vector<int32_t>> Engine::GreedyContinuation(std::span<const int32_t>
   return answer;
 }
 
+Status Engine::TimeSteps(std::move_only_function<Status(StepTimer&)> job) {
+  return impl_->TimeSteps(std::move(job));
+}
+
 std::string_view KvPrecisionName(KvPrecision precision) {
   switch (precision) {
     case KvPrecision::kInt8:
@@ -437,10 +482,7 @@ Result<KvPrecision> ParseKvPrecision(std::string_view name) {
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {
   TANDEM_RETURN_IF_ERROR(ValidateOptions(options));
   TANDEM_ASSIGN_OR_RETURN(const ModelFile file, OpenModelFile(path, WantsMtp(options)));
-  TANDEM_ASSIGN_OR_RETURN(const int32_t context,
-                          ChooseContext(options, file.model->hyperparameters()));
-  const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
-  return MakePlan(*file.model, options, context, n_threads);
+  return MakePlan(*file.model, options, /*as_package=*/true);
 }
 
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path) {

@@ -36,9 +36,11 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/executor/executor.h"
+#include "engine/memory_plan.h"
 #include "engine/sampling/sampling_options.h"
 #include "engine/session/memory_budget.h"
 #include "engine/session/speculation.h"
+#include "engine/session/step_timer.h"
 #include "engine/session/submission.h"
 #include "engine/text_codec.h"
 
@@ -54,6 +56,7 @@ using session::ParseSpeculationMode;
 using session::SpeculationFigures;  // drafted, accepted, gain
 using session::SpeculationMode;     // kAuto, kOff, kMtp, kNgram
 using session::SpeculationModeName;
+using session::StepTimer;         // what prefill and decode cost
 // session/submission.h says what the events of an answer carry.
 using session::Alternative;
 using session::Event;
@@ -77,12 +80,27 @@ struct ModelInfo {
   int32_t n_mtp_layers = 0;  // of multi-token prediction, behind them
   int32_t vocab_size = 0;    // rows of logits; at least the tokenizer's number of tokens
   uint64_t file_bytes = 0;
+  // What decoding one token reads and multiplies: all weights but the rows of an embedding table
+  // that are not looked up. The head's share of the products is only due where logits are wanted.
+  uint64_t bytes_per_token = 0;
+  uint64_t products_per_token = 0;
+  uint64_t head_products = 0;
+
+  double bits_per_weight() const {
+    return products_per_token == 0
+               ? 0
+               : 8 * static_cast<double>(bytes_per_token) / static_cast<double>(products_per_token);
+  }
 };
 
 struct EngineOptions {
   int n_threads = 0;       // that compute; 0: every core that the process may use
   int context_tokens = 0;  // of each session; 0: the model's context, at most 4,096
-  // Weights, KV caches and scratch stay below this. 0: what the machine or cgroup allows.
+  // Where no context was asked for: whether it may be shorter than that so as to stay within the
+  // memory limit (and is then warned of). A context that was asked for is never changed.
+  bool shrink_context = true;
+  // Weights, KV caches, scratch and what the process itself takes stay below this. 0: what the
+  // machine or cgroup allows.
   uint64_t memory_limit_bytes = 0;
   int max_sessions = 8;            // that generate at the same time, at most 64
   int max_queued = 64;             // that wait; one more is refused with kResourceExhausted
@@ -98,18 +116,6 @@ struct EngineOptions {
   std::filesystem::path driver;
   // Let go when the engine is gone.
   std::shared_ptr<const void> kept;
-};
-
-// What a model takes before it is loaded.
-struct MemoryPlan {
-  uint64_t weights_bytes = 0;
-  uint64_t kv_cache_bytes = 0;  // of one session
-  uint64_t scratch_bytes = 0;
-  uint64_t reserve_bytes = 0;  // of the process itself: code, tokenizer, sockets
-  int32_t context_tokens = 0;  // of one session
-  // What a memory limit is held against.
-  uint64_t model_bytes() const { return weights_bytes + kv_cache_bytes + scratch_bytes; }
-  uint64_t total_bytes() const { return model_bytes() + reserve_bytes; }
 };
 
 struct ChatPrompt {
@@ -147,9 +153,9 @@ Result<KvPrecision> ParseKvPrecision(std::string_view name);
 class Engine {
  public:
   // Errors: kNotFound, kIo, kCorrupt, kUnsupported from the file; kInvalidArgument for an option,
-  // such as a context longer than the model's; kResourceExhausted, naming the bytes wanted and
-  // available, where weights, scratch and one session's cache do not fit; kUnavailable where the
-  // driver cannot create a context.
+  // such as a context longer than the model's; kResourceExhausted (param "memory"), naming the
+  // bytes wanted and available, where weights, scratch and one session's cache do not fit;
+  // kUnavailable where the driver cannot create a context.
   // A package (engine/packing.h) is multiplied in integers; a GGUF file in float, several times
   // slower: for comparison with references.
   // Cost: maps the weights, reads none of them; of a GGUF file builds the tokenizer's tables.
@@ -161,6 +167,8 @@ class Engine {
 
   const ModelInfo& info() const;
   int32_t context_tokens() const;  // of each session
+  // The instruction set whose kernels compute, such as "avx2".
+  std::string_view instruction_set() const;
   // The tokenizer and chat template, or why the file's could not be used. Without them token ids
   // can still be scored, but Submit() returns that error.
   const Result<std::shared_ptr<const TextCodec>>& text() const;
@@ -188,14 +196,21 @@ class Engine {
   // included; ties by lower id. Waits, and has the errors, as Logits().
   Result<std::vector<int32_t>> GreedyContinuation(std::span<const int32_t> token_ids, int32_t n);
 
+  // Hands the steps of the model to `job`, on the scheduler thread. Waits, and sessions wait
+  // meanwhile: for measuring.
+  // Errors: the job's; kResourceExhausted where no cache fits; kCancelled while the engine is being
+  // destroyed.
+  Status TimeSteps(std::move_only_function<Status(StepTimer&)> job);
+
  private:
   class Impl;
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-// What Load() with the same options would need; of a GGUF file, what the package that Pack() makes
-// of it needs. Reads the file's header and norms only.
+// What Load() with the same options would need, also where it would refuse for that (fits() tells);
+// of a GGUF file, what the package that Pack() makes of it needs. Reads the file's header and norms
+// only.
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options);
 // Likewise without loading: what the file is.
 Result<ModelInfo> ReadModelInfo(const std::filesystem::path& path);

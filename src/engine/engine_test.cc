@@ -89,6 +89,11 @@ TEST(EngineTest, InfoDescribesTheFile) {
   EXPECT_EQ(read->n_parameters, info.n_parameters);
   EXPECT_THAT(read->quantization, HasSubstr("Q4_0"));
   EXPECT_EQ(ReadModelInfo(DemoPackage())->quantization, info.quantization);
+  // The head is tied, so all its rows are read; the rest are the layers' matrices.
+  EXPECT_LT(info.head_products, info.products_per_token);
+  EXPECT_LE(info.products_per_token, info.n_parameters + 16 * 256);
+  EXPECT_GT(info.bits_per_weight(), 4.5);
+  EXPECT_LT(info.bits_per_weight(), 8.5);
 }
 
 // The demo model of MiMo's architecture, packed once.
@@ -494,6 +499,31 @@ TEST(EngineTest, LogitsAndGreedyContinuationAgree) {
   EXPECT_FALSE(engine->Logits({}, [](int32_t, std::span<const float>) { return Status(); }));
 }
 
+TEST(EngineTest, StepsAreTimedBetweenSessions) {
+  const auto engine = LoadDemo();
+  const std::vector<int32_t> before = Ask(*engine, Chat("Hello"));
+  int n_steps = 0;
+  const Status timed = engine->TimeSteps([&](StepTimer& timer) -> Status {
+    TANDEM_ASSIGN_OR_RETURN(const double prefill_ms, timer.Prefill(200, 0));
+    EXPECT_GT(prefill_ms, 0);
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<double> steps, timer.Decode(4, 100, 5));
+    n_steps = static_cast<int>(steps.size());
+    return {};
+  });
+  ASSERT_TRUE(timed) << timed.error().message;
+  EXPECT_EQ(n_steps, 5);
+  EXPECT_EQ(Ask(*engine, Chat("Hello")), before);
+  EXPECT_FALSE(engine->instruction_set().empty());
+  EXPECT_EQ(engine
+                ->TimeSteps([](StepTimer& timer) -> Status {
+                  TANDEM_ASSIGN_OR_RETURN(const double ms, timer.Prefill(1000, 0));
+                  return Err(ErrorCode::kInternal, "{}", ms);
+                })
+                .error()
+                .code,
+            ErrorCode::kInvalidArgument);
+}
+
 // ---- memory
 
 TEST(EngineTest, PlanIsWhatLoadingTakes) {
@@ -512,18 +542,47 @@ TEST(EngineTest, LimitIsExact) {
   const auto plan = PlanMemory(Demo(), SmallOptions());
   ASSERT_TRUE(plan);
   EngineOptions options = SmallOptions();
-  options.memory_limit_bytes = plan->model_bytes() - 1;
+  options.memory_limit_bytes = plan->total_bytes() - 1;
   const auto refused = Engine::Load(DemoPackage(), options);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
-  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->model_bytes())));
-  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->model_bytes() - 1)));
-  options.memory_limit_bytes = plan->model_bytes();
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->total_bytes())));
+  EXPECT_THAT(refused.error().message, HasSubstr(std::to_string(plan->total_bytes() - 1)));
+  options.memory_limit_bytes = plan->total_bytes();
   const auto engine = LoadDemo(options);
   for (const char* question : {"one", "two", "three"}) {
     EXPECT_FALSE(Ask(*engine, Chat(question)).empty());
     EXPECT_LE(engine->memory().kv_cache_bytes, plan->kv_cache_bytes);
   }
+}
+
+TEST(EngineTest, DefaultContextShrinksToTheLimitAndAnAskedForOneIsRefusedWithAnOffer) {
+  EngineOptions options = SmallOptions();
+  options.context_tokens = 0;
+  const auto full = PlanMemory(Demo(), options);
+  ASSERT_TRUE(full);
+  EXPECT_FALSE(full->shrunk());
+  options.memory_limit_bytes = full->total_bytes() - full->kv_cache_bytes / 2;
+  const auto plan = PlanMemory(Demo(), options);
+  ASSERT_TRUE(plan);
+  EXPECT_TRUE(plan->fits());
+  EXPECT_TRUE(plan->shrunk());
+  EXPECT_GE(plan->context_tokens, full->context_tokens / 2 - kContextStep);
+  {
+    const auto engine = LoadDemo(options);
+    ASSERT_NE(engine, nullptr);
+    EXPECT_EQ(engine->context_tokens(), plan->context_tokens);
+    EXPECT_FALSE(Ask(*engine, Chat("Hello")).empty());
+  }
+  options.shrink_context = false;
+  EXPECT_FALSE(Engine::Load(DemoPackage(), options));
+  options.shrink_context = true;
+  options.context_tokens = full->context_tokens;
+  const auto refused = Engine::Load(DemoPackage(), options);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().param, "memory");
+  EXPECT_THAT(refused.error().message,
+              HasSubstr(fmt::format("a context of {} tokens would fit", plan->context_tokens)));
 }
 
 // ---- packages

@@ -58,7 +58,8 @@ int main(int argc, char** argv) {
       "Writes a GGUF file with the shapes, names and keys of a real model and random weights, for "
       "measuring memory and speed. Weights are drawn as blocks of the chosen type, not quantised.");
   tandem::make_model::Arguments arguments;
-  app.add_option("--shape", arguments.shape, "phi-4-mini, mimo-7b, tiny-phi3 or tiny-qwen2")
+  app.add_option("--shape", arguments.shape,
+                 "phi-4-mini, mimo-7b, mid-phi3, tiny-phi3 or tiny-qwen2")
       ->required();
   app.add_option("--type", arguments.type,
                  "f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 iq4_nl q4_k_s q4_k_m q5_k_s q6_k; types below 8 "

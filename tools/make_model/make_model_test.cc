@@ -282,7 +282,7 @@ TEST(MakeModelTest, TinyModelsLoadAndGiveSaneLogits) {
 }
 
 TEST(MakeModelTest, UnknownNamesAreErrorsThatListTheChoices) {
-  EXPECT_THAT(FindShape("phi").error().message, HasSubstr("phi-4-mini mimo-7b tiny-phi3"));
+  EXPECT_THAT(FindShape("phi").error().message, HasSubstr("phi-4-mini mimo-7b mid-phi3 tiny-phi3"));
   EXPECT_THAT(FindMix("q2_k").error().message, HasSubstr("q4_k_m"));
 }
 

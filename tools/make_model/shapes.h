@@ -30,8 +30,8 @@ struct Shape {
   std::string_view architecture() const { return phi3 ? "phi3" : "qwen2"; }
 };
 
-// "phi-4-mini", "mimo-7b" as published; "tiny-phi3", "tiny-qwen2" with the same parts in a few
-// hundred kilobytes. Errors: kInvalidArgument, naming the choices.
+// "phi-4-mini", "mimo-7b" as published; "mid-phi3" with 127 M parameters; "tiny-phi3", "tiny-qwen2"
+// with the same parts in a few hundred kilobytes. Errors: kInvalidArgument, naming the choices.
 Result<Shape> FindShape(std::string_view name);
 
 // A way to quantise a whole model, named as llama.cpp does.

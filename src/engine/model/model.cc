@@ -59,6 +59,17 @@ Status Model::Take(BoundWeights bound, const Options& options) {
   return {};
 }
 
+uint64_t Model::head_products() const { return weights_->head.products(); }
+
+uint64_t Model::products_per_token() const {
+  uint64_t sum = head_products();
+  for (const LayerWeights& layer : weights_->layers) {
+    sum += layer.qkv.products() + layer.attention_output.products() + layer.gate_up.products() +
+           layer.down.products();
+  }
+  return sum;
+}
+
 bool Model::packed() const { return weights_->head.packed(); }
 
 }  // namespace tandem::model

@@ -70,6 +70,10 @@ class Model {
   // Bytes of weights that decoding one token reads: everything but multi-token prediction and the
   // embedding table, of which it reads a row, unless it is the tied head.
   uint64_t bytes_per_token() const { return bytes_per_token_; }
+  // Multiplications of a weight that decoding one token takes, and how many of them the head makes,
+  // which a prompt's other tokens do without.
+  uint64_t products_per_token() const;
+  uint64_t head_products() const;
   bool tied_head() const { return tied_head_; }
   const kernels::KernelSet& kernels() const { return *kernels_; }
   // Whether the linear layers come from a package.

@@ -23,6 +23,13 @@ struct Linear {
     for (const ops::PackedMatrix& part : strips) sum += part.bytes();
     return sum;
   }
+  // Multiplications for one token.
+  uint64_t products() const {
+    int64_t sum = 0;
+    for (const ops::Matrix& part : blocks) sum += part.n_rows * part.n_cols;
+    for (const ops::PackedMatrix& part : strips) sum += part.n_rows * part.n_cols;
+    return static_cast<uint64_t>(sum);
+  }
 };
 
 // Matrices are views of the file; vectors are copies in f32.
