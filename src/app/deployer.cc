@@ -173,14 +173,14 @@ Result<fleet::Deployment> Deployer::Deploy(const DeployRequest& request,
   }
   engine.memory_limit_bytes = limit_bytes;
   TANDEM_ASSIGN_OR_RETURN(const engine::MemoryPlan plan, engine::PlanMemory(package, engine));
-  if (plan.model_bytes() > limit_bytes) {
+  if (!plan.fits()) {
     return std::unexpected(Error{
         .code = ErrorCode::kResourceExhausted,
         .message =
             fmt::format("{} wants {} bytes (weights {}, a KV cache of {} tokens {}, scratch "
                         "{}) and {} are available; raise the limit or configure a smaller "
                         "context",
-                        model.name, plan.model_bytes(), plan.weights_bytes, plan.context_tokens,
+                        model.name, plan.total_bytes(), plan.weights_bytes, plan.context_tokens,
                         plan.kv_cache_bytes, plan.scratch_bytes, limit_bytes),
         .param = "memory"});
   }
@@ -189,7 +189,7 @@ Result<fleet::Deployment> Deployer::Deploy(const DeployRequest& request,
   deployment.attempts = choice.attempts;
   deployment.reason = std::move(choice.reason);
   deployment.batch_size = engine.max_sessions;
-  deployment.memory_bytes = plan.model_bytes();
+  deployment.memory_bytes = plan.total_bytes();
   TANDEM_ASSIGN_OR_RETURN(const std::filesystem::path kept,
                           Keep(package, deployment.package_digest));
   deployment.package = kept.string();

@@ -52,6 +52,7 @@ int Main(int argc, char** argv) {
   AddModelCommands(&app, &action);
   AddPackCommand(&app, &action);
   AddDeployCommands(&app, &action);
+  AddBenchCommand(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);

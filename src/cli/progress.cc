@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "app/byte_size.h"
+#include "app/packages.h"
 #include "cli/command.h"
 
 namespace tandem::cli {
@@ -41,6 +42,16 @@ void PackProgress::Show(uint64_t done_bytes, uint64_t total_bytes) {
 void PackProgress::End() {
   if (terminal_ && drawn_) PrintError("\r\x1b[2K");
   drawn_ = false;
+}
+
+Result<std::filesystem::path> PackOnce(const std::filesystem::path& data_dir,
+                                       const std::filesystem::path& model) {
+  PackProgress progress(fmt::format("packing {}, once", model.filename().string()));
+  auto package = app::Packages(data_dir).Get(model, [&](uint64_t done_bytes, uint64_t total_bytes) {
+    progress.Show(done_bytes, total_bytes);
+  });
+  progress.End();
+  return package;
 }
 
 }  // namespace tandem::cli

@@ -4,10 +4,13 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <filesystem>
 #include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
+
+#include "base/error.h"
 
 namespace tandem::cli {
 
@@ -53,5 +56,10 @@ class PackProgress {
   bool drawn_ = false;
   std::chrono::steady_clock::time_point last_;
 };
+
+// The model's package below the data directory, made first, with a word on standard error, where it
+// is missing. Errors: those of app::Packages::Get.
+Result<std::filesystem::path> PackOnce(const std::filesystem::path& data_dir,
+                                       const std::filesystem::path& model);
 
 }  // namespace tandem::cli

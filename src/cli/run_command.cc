@@ -11,7 +11,6 @@
 
 #include "app/byte_size.h"
 #include "app/models.h"
-#include "app/packages.h"
 #include "app/terminal_chat.h"
 #include "cli/command.h"
 #include "cli/progress.h"
@@ -117,17 +116,6 @@ Status Converse(app::TerminalChat* chat, const RunFlags& flags) {
       PrintError(status.error().message + "\n");
     }
   }
-}
-
-// The model's package, which is made first where it is missing.
-Result<std::filesystem::path> PackOnce(const std::filesystem::path& data_dir,
-                                       const std::filesystem::path& file) {
-  PackProgress progress(fmt::format("packing {}, once", file.filename().string()));
-  auto package = app::Packages(data_dir).Get(file, [&](uint64_t done_bytes, uint64_t total_bytes) {
-    progress.Show(done_bytes, total_bytes);
-  });
-  progress.End();
-  return package;
 }
 
 Status Run(const RunFlags& flags) {
