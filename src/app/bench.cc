@@ -45,6 +45,13 @@ Status Validate(const BenchOptions& options) {
   return {};
 }
 
+// Steps are measured one by one, so nothing guesses ahead.
+engine::EngineOptions StepOptions(const BenchOptions& options) {
+  engine::EngineOptions engine = options.engine;
+  engine.speculation = engine::SpeculationMode::kOff;
+  return engine;
+}
+
 // The smallest context that all loads fit into.
 int32_t ContextFor(const BenchOptions& options) {
   int32_t tokens = 1;
@@ -244,7 +251,7 @@ Result<MachineReport> ProbeMachine(const BenchOptions& options) {
 
 Result<BenchReport> Bench(const BenchOptions& options) {
   TANDEM_RETURN_IF_ERROR(Validate(options));
-  engine::EngineOptions engine_options = options.engine;
+  engine::EngineOptions engine_options = StepOptions(options);
   if (engine_options.context_tokens == 0) engine_options.context_tokens = ContextFor(options);
   BenchReport report;
   TANDEM_ASSIGN_OR_RETURN(report.plan, engine::PlanMemory(options.model, engine_options));
@@ -272,7 +279,8 @@ Status BenchCommands(const BenchOptions& options,
                      const std::function<std::optional<std::string>()>& next,
                      const std::function<Status(std::string_view)>& out) {
   const auto begin = std::chrono::steady_clock::now();
-  TANDEM_ASSIGN_OR_RETURN(const auto engine, engine::Engine::Load(options.model, options.engine));
+  TANDEM_ASSIGN_OR_RETURN(const auto engine,
+                          engine::Engine::Load(options.model, StepOptions(options)));
   TANDEM_RETURN_IF_ERROR(
       out(json::serialize(json::object{{"load_ms", MillisecondsSince(begin)},
                                        {"context_tokens", engine->context_tokens()},
