@@ -171,7 +171,7 @@ int EnginePool::UnloadIdle() {
 }
 
 void EnginePool::RunJanitor(const std::stop_token& stop) {
-  constexpr std::chrono::milliseconds kOften{500};    // while somebody finishes on an old engine
+  constexpr std::chrono::milliseconds kOften{500};  // while somebody finishes on an old engine
   constexpr std::chrono::milliseconds kSeldom{60'000};
   while (!stop.stop_requested()) {
     UnloadIdle();

@@ -122,7 +122,7 @@ class EnginePool {
   std::map<std::filesystem::path, std::shared_ptr<Slot>> slots_;
   std::vector<std::shared_ptr<Slot>> retired_;
   std::condition_variable_any retirement_;  // notified when something is retired
-  uint64_t uses_ = 0;  // a clock for last_used
+  uint64_t uses_ = 0;                       // a clock for last_used
   BoundedQueue<Job> jobs_;
   std::jthread loader_thread_;
   std::jthread janitor_thread_;  // last: it uses all above

@@ -59,7 +59,7 @@ void AddLogitsCommand(CLI::App* app, Action* action);
 void AddRunCommand(CLI::App* app, Action* action);
 void AddPackCommand(CLI::App* app, Action* action);
 void AddBenchCommand(CLI::App* app, Action* action);
-void AddModelCommands(CLI::App* app, Action* action);  // pull, list, show, rm
+void AddModelCommands(CLI::App* app, Action* action);   // pull, list, show, rm
 void AddDeployCommands(CLI::App* app, Action* action);  // deploy, rollback, driver
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);

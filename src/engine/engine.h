@@ -56,7 +56,7 @@ using session::ParseSpeculationMode;
 using session::SpeculationFigures;  // drafted, accepted, gain
 using session::SpeculationMode;     // kAuto, kOff, kMtp, kNgram
 using session::SpeculationModeName;
-using session::StepTimer;         // what prefill and decode cost
+using session::StepTimer;  // what prefill and decode cost
 // session/submission.h says what the events of an answer carry.
 using session::Alternative;
 using session::Event;
