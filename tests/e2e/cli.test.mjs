@@ -108,6 +108,27 @@ test('standard streams that are full or closed: lost results are an error, lost 
   }
 });
 
+test('bench measures the model and the machine, in text, in JSON and by command', () => {
+  const { code, out, err } = call(['bench', 'demo', '--prefill', '16', '--decode', '2x4,1', '--steps', '2', '--repetitions', '1', '--json']);
+  assert.equal(code, 0, err);
+  const { figures, machine, memory } = JSON.parse(out);
+  assert.deepEqual(figures.map(({ what, tokens, sequences, depth, ms }) => [what, tokens ?? sequences, depth ?? 0, ms.length]),
+    [['prefill', 16, 0, 1], ['decode', 2, 4, 2], ['decode', 1, 0, 2]]);
+  assert.ok(figures.every((figure) => figure.tokens_per_second > 0 && figure.bandwidth_share > 0 && Array.isArray(figure.changes)));
+  assert.ok(machine.read_bytes_per_second > 0 && machine.instruction_set);
+  assert.ok(memory.peak_bytes > memory.weights_bytes && memory.peak_bytes <= memory.total_bytes);
+  assert.match(err, /prompt of 16 tokens/);
+  const alone = call(['bench']);
+  assert.equal(alone.code, 0, alone.err);
+  assert.match(alone.out, /reads .* GB\/s/);
+  const lines = call(['bench', 'demo', '--commands', '--context', '64'], '{"decode": 3, "sequences": 2}\nnonsense\n').out.trim().split('\n').map(JSON.parse);
+  assert.equal(lines.length, 3);
+  assert.ok(lines[0].load_ms > 0);
+  assert.equal(lines[1].ms.length, 3);
+  assert.match(lines[2].error, /prefill/);
+  assert.match(call(['bench', 'demo', '--decode', '4y512']).err, /--decode: '4y512' is no load/);
+});
+
 test('a damaged model file is an error with the reason, whatever is damaged', () => {
   const broken = join(dir, 'broken.gguf');
   copyFileSync(demo, broken);
