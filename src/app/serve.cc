@@ -18,6 +18,7 @@
 #include "app/configuration_door.h"
 #include "app/deployer.h"
 #include "app/deployment_desk.h"
+#include "app/device_advice.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
@@ -295,6 +296,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                                .audit = &keys->audit(),
                                .clock = &clock,
                                .flush = [&books] { books.Flush(std::chrono::seconds(2)); }});
+  DeviceAdvice devices(data_dir, &clock);
   gateway::Gateway gateway({.version = std::string(Version()),
                             .max_in_flight = settings.max_in_flight,
                             .cors_allow_origin = settings.cors_allow_origin},
@@ -308,7 +310,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                             .admin = &admin,
                             .deployments = &desk,
                             .metrics = &registry,
-                            .timers = &timers});
+                            .timers = &timers,
+                            .devices = &devices});
   TANDEM_ASSIGN_OR_RETURN(
       const auto server,
       net::HttpServer::Start(

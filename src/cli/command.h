@@ -61,6 +61,9 @@ void AddPackCommand(CLI::App* app, Action* action);
 void AddBenchCommand(CLI::App* app, Action* action);
 void AddModelCommands(CLI::App* app, Action* action);   // pull, list, show, rm
 void AddDeployCommands(CLI::App* app, Action* action);  // deploy, rollback, driver
+void AddCatalogueCommand(CLI::App* app, Action* action);
+void AddPlanCommand(CLI::App* app, Action* action);
+void AddDoctorCommand(CLI::App* app, Action* action);
 void AddKeysCommand(CLI::App* app, Action* action);
 void AddAuditCommand(CLI::App* app, Action* action);
 void AddUsageCommand(CLI::App* app, Action* action);

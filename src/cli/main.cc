@@ -53,6 +53,9 @@ int Main(int argc, char** argv) {
   AddPackCommand(&app, &action);
   AddDeployCommands(&app, &action);
   AddBenchCommand(&app, &action);
+  AddCatalogueCommand(&app, &action);
+  AddPlanCommand(&app, &action);
+  AddDoctorCommand(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);

@@ -9,6 +9,7 @@
 #include "engine/executor/cpu_executor.h"
 #include "engine/executor/driver.h"
 #include "engine/gguf/file.h"
+#include "engine/kernels/kernels.h"
 #include "engine/model/huggingface.h"
 #include "engine/model/model.h"
 #include "engine/model/pack.h"
@@ -477,6 +478,11 @@ Result<KvPrecision> ParseKvPrecision(std::string_view name) {
   }
   return Err(ErrorCode::kInvalidArgument,
              "'{}' is no type of keys and values; choose int8, f16 or f32", name);
+}
+
+Result<std::string> ActiveInstructionSet() {
+  TANDEM_ASSIGN_OR_RETURN(const kernels::KernelSet* set, kernels::Active());
+  return std::string(kernels::IsaName(set->isa));
 }
 
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {

@@ -208,6 +208,11 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
+// The instruction set that this process computes with: "avx2", "neon_dotprod", ... The first call
+// proves it against the scalar reference. Errors: kInvalidArgument, kUnsupported for TANDEM_ISA;
+// kInternal where the kernels compute something else than the reference.
+Result<std::string> ActiveInstructionSet();
+
 // What Load() with the same options would need, also where it would refuse for that (fits() tells);
 // of a GGUF file, what the package that Pack() makes of it needs. Reads the file's header and norms
 // only.

@@ -154,6 +154,8 @@ void Gateway::RouteV1(Call& call) {
     if (RequireMethod(call, "POST")) RecordEvent(call);
   } else if (path.starts_with(kReceiptPath)) {
     if (RequireMethod(call, "GET")) ShowReceipt(call, path.substr(kReceiptPath.size()));
+  } else if (path == "/v1/models/compatibility-check" || path == "/v1/models/npu-compatibility") {
+    if (RequireMethod(call, "POST")) AdviseDevice(call, path == "/v1/models/npu-compatibility");
   } else if (path == "/v1/models") {
     if (RequireMethod(call, "GET")) ListModels(call);
   } else if (path == "/v1/models/deploy") {
@@ -354,6 +356,16 @@ void Gateway::ShowMetrics(Call& call) {
   }
   call.headers.Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8");
   call.response->SendFull(200, std::move(call.headers), parts_.metrics->PrometheusText());
+}
+
+void Gateway::AdviseDevice(Call& call, bool npu) {
+  if (parts_.devices == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server knows no devices"});
+  }
+  auto answer = npu ? AnswerNpuCompatibility(*parts_.devices, call.request.body)
+                    : AnswerCompatibilityCheck(*parts_.devices, call.request.body);
+  if (!answer) return SendFailure(call, answer.error());
+  SendJson(call, 200, *std::move(answer));
 }
 
 void Gateway::ListModels(Call& call) {

@@ -7,6 +7,7 @@
 //   POST /v1/route/explain                           GET /v1/device/memory-status
 //   POST /v1/models/deploy                           POST /v1/models/npu-reset
 //   POST /v1/events                                  GET /v1/receipts/{request id}
+//   POST /v1/models/compatibility-check, /v1/models/npu-compatibility
 //   /v1/admin/... (scope admin; gateway/admin)       GET /metrics (scope admin)
 //   GET /healthz, /readyz, /version (no key)
 #pragma once
@@ -26,6 +27,7 @@
 #include "gateway/auth/key_ring.h"
 #include "gateway/bookkeeper.h"
 #include "gateway/deployment_desk.h"
+#include "gateway/device_advisor.h"
 #include "gateway/dispatch/dispatcher.h"
 #include "gateway/openai/chat_request.h"
 #include "gateway/provider/provider.h"
@@ -85,6 +87,7 @@ struct GatewayParts {
   DeploymentDesk* deployments = nullptr;  // /v1/models/deploy, /v1/models/npu-reset
   metrics::Registry* metrics = nullptr;   // /metrics
   relay::Timers* timers = nullptr;        // heartbeats of streams; null: none
+  DeviceAdvisor* devices = nullptr;       // /v1/models/compatibility-check, npu-compatibility
 };
 
 // Thread: any.
@@ -116,6 +119,7 @@ class Gateway {
   void Administer(Call& call, std::string_view path);
   void ShowMetrics(Call& call);
   bool RequireAdmin(Call& call);
+  void AdviseDevice(Call& call, bool npu);
   void ListModels(Call& call);
   void ShowModel(Call& call, std::string_view encoded_id);
   void MemoryStatus(Call& call);

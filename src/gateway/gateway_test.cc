@@ -140,6 +140,13 @@ class GatewayTest : public ::testing::Test {
 
 // --- routes, keys, headers
 
+TEST_F(GatewayTest, CallsAboutDevicesNeedAnAdvisorAndPost) {
+  for (const char* path : {"/v1/models/compatibility-check", "/v1/models/npu-compatibility"}) {
+    EXPECT_EQ(Send(Request("POST", path, "{}"))->status(), 404);
+    EXPECT_EQ(Get(path)->status(), 405);
+  }
+}
+
 TEST_F(GatewayTest, HealthReadinessAndVersionNeedNoKey) {
   for (const auto& [path, body] :
        {std::pair{"/healthz", R"({"status":"ok"})"}, std::pair{"/readyz", R"({"status":"ready"})"},

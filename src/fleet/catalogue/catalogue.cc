@@ -52,17 +52,19 @@ Status ParseVariants(const std::vector<const json::value*>& values, const std::s
 Result<CatalogueEntry> ParseEntry(const json::value& value, const std::string& where) {
   constexpr int32_t kMillion = 1000000;
   JsonFields fields(value, where);
-  CatalogueEntry entry{.name = fields.Text("name", JsonFields::kRequired),
-                       .aliases = fields.Texts("aliases"),
-                       .title = fields.Text("title", JsonFields::kRequired),
-                       .license = fields.Text("license", JsonFields::kRequired),
-                       .sources = {},
-                       .bundled_file = fields.Text("bundled"),
-                       .built_from = fields.Text("built_from"),
-                       .cloud = fields.Bool("cloud").value_or(false),
-                       .shape = {},
-                       .min_kept_accuracy_ppm =
-                           static_cast<uint32_t>(fields.Count("min_kept_accuracy_ppm", kMillion))};
+  CatalogueEntry entry{
+      .name = fields.Text("name", JsonFields::kRequired),
+      .aliases = fields.Texts("aliases"),
+      .title = fields.Text("title", JsonFields::kRequired),
+      .license = fields.Text("license", JsonFields::kRequired),
+      .sources = {},
+      .bundled_file = fields.Text("bundled"),
+      .built_from = fields.Text("built_from"),
+      .cloud = fields.Bool("cloud").value_or(false),
+      .shape = {},
+      .min_kept_accuracy_ppm =
+          static_cast<uint32_t>(fields.Count("min_kept_accuracy_ppm", kMillion)),
+      .min_free_ram_gb = static_cast<uint32_t>(fields.Count("min_free_ram_gb", kMillion))};
   const auto sources = fields.List("sources");
   const auto variants = fields.List("variants");
   const int n_places =
@@ -187,6 +189,17 @@ const Variant* CatalogueEntry::FindVariant(std::string_view quantization, std::s
 const Variant* CatalogueEntry::FindVariant(std::string_view variant_name) const {
   const auto found = std::ranges::find(variants, variant_name, &Variant::name);
   return found == variants.end() ? nullptr : &*found;
+}
+
+Result<MemoryNeeds> NeedsOf(const CatalogueEntry& entry, const Variant& variant,
+                            int32_t context_tokens) {
+  if (!entry.shape) {
+    return Err(ErrorCode::kUnsupported,
+               "the shape of {} is unknown, and so is the memory that it needs", entry.name);
+  }
+  TANDEM_ASSIGN_OR_RETURN(MemoryNeeds needs, ComputeNeeds(*entry.shape, variant, context_tokens));
+  needs.floor_gb = entry.min_free_ram_gb;
+  return needs;
 }
 
 std::string WhyNotDeployable(const CatalogueEntry& entry, const Variant& variant) {

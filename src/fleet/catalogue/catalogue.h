@@ -40,6 +40,7 @@ struct CatalogueEntry {
   // What a certificate must show before a variant is deployed by itself, parts per million of the
   // right answers of the 16-bit weights.
   uint32_t min_kept_accuracy_ppm = 0;
+  uint32_t min_free_ram_gb = 0;        // published for the model; what is computed may be less
   std::vector<Variant> variants = {};  // in order of preference
 
   // The first variant of that quantisation and platform, for an NPU or for anything else; null
@@ -48,6 +49,11 @@ struct CatalogueEntry {
                              bool npu) const;
   const Variant* FindVariant(std::string_view name) const;
 };
+
+// What a device needs for a variant. Errors: kUnsupported where the shape or what its scheme takes
+// is not known.
+Result<MemoryNeeds> NeedsOf(const CatalogueEntry& entry, const Variant& variant,
+                            int32_t context_tokens = kDefaultContextTokens);
 
 // Why a variant is not chosen by itself for deployment, in words for a developer: no certificate,
 // or one that shows less than the model asks. Empty: it may be.

@@ -21,8 +21,11 @@ constexpr uint64_t kGigabyte = 1000000000;
 constexpr uint64_t kReserveBytes = 800000000;
 // The engine's defaults: tokens that one step takes in (prefill beside decoding sessions) and
 // sessions that generate at the same time. A test holds the sum against the engine's own plan.
-constexpr uint64_t kStepTokens = 264;
+constexpr uint64_t kStepTokens = 256;
 constexpr uint64_t kSessions = 8;
+// Keys and values are kept in 8 bits with a scale a token and head, in pages of so many tokens.
+constexpr uint64_t kPageTokens = 64;
+constexpr uint64_t kScaleBytes = 4;
 // Norms, biases and keys, the tokenizer's tables.
 constexpr uint64_t kTokenBytes = 42;
 // The writer starts each layer, and the head, at a multiple of 2 MiB: half of it is lost on
@@ -47,7 +50,10 @@ std::optional<uint32_t> BitsOf(std::string_view name) {
 }
 
 uint64_t BytesOf(uint64_t n_weights, uint64_t milli_bits) {
-  return (n_weights * milli_bits + 7999) / 8000;
+  // In two parts: the product of a forged shape would overflow.
+  constexpr uint64_t kMilliBits = 8000;
+  return n_weights / kMilliBits * milli_bits +
+         (n_weights % kMilliBits * milli_bits + kMilliBits - 1) / kMilliBits;
 }
 
 uint64_t U(int32_t value) { return static_cast<uint64_t>(value); }
@@ -113,7 +119,7 @@ bool Variant::RunsOn(std::string_view platform) const {
 }
 
 uint32_t MemoryNeeds::min_ram_gb() const {
-  return static_cast<uint32_t>((total_bytes() + kGigabyte - 1) / kGigabyte);
+  return std::max(floor_gb, static_cast<uint32_t>((total_bytes() + kGigabyte - 1) / kGigabyte));
 }
 
 std::optional<SchemeBits> FindSchemeBits(std::string_view scheme) {
@@ -147,7 +153,9 @@ Result<MemoryNeeds> ComputeNeeds(const ModelShape& shape, const Variant& variant
   needs.package_bytes =
       variant.size_bytes.value_or(needs.weights_bytes + (shape.tied_embeddings ? 0 : head_bytes) +
                                   gap_bytes + kTokenBytes * U(shape.vocab_size));
-  needs.kv_cache_bytes = 2 * 2 * U(shape.n_layers) * kv_dim * U(needs.context_tokens);
+  const uint64_t pages = (U(needs.context_tokens) + kPageTokens - 1) / kPageTokens;
+  needs.kv_cache_bytes = 2 * U(shape.n_layers) * U(shape.n_kv_heads) *
+                         (U(shape.head_dim) + kScaleBytes) * pages * kPageTokens;
   const uint64_t widest = std::max({U(shape.d_model), q_dim, U(shape.d_ff)});
   const uint64_t step_floats =
       2 * U(shape.d_model) + 2 * q_dim + 2 * kv_dim + U(shape.d_ff) + U(shape.head_dim);
@@ -160,8 +168,9 @@ Result<MemoryNeeds> ComputeNeeds(const ModelShape& shape, const Variant& variant
 }
 
 Result<ModelShape> ParseShape(const json::value& value, const std::string& where) {
-  // Bounds that no decoder comes near and no product of which overflows.
-  constexpr int32_t kMaxLayers = 4096;
+  // Bounds that no decoder comes near and no product of which overflows (a model's weights stay
+  // below 2^54, a cache's bytes below 2^57).
+  constexpr int32_t kMaxLayers = 1024;
   constexpr int32_t kMaxDim = 1 << 20;
   constexpr int32_t kMaxVocab = 1 << 24;
   JsonFields fields(value, where);

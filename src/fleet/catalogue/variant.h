@@ -62,15 +62,16 @@ struct Variant {
 struct MemoryNeeds {
   uint64_t package_bytes = 0;   // the file
   uint64_t weights_bytes = 0;   // of them, read for every token: all but a separate embedding
-  uint64_t kv_cache_bytes = 0;  // of one session at the asked context, in half precision
+  uint64_t kv_cache_bytes = 0;  // of one session at the asked context, in 8 bits
   uint64_t scratch_bytes = 0;   // activations of a step, logits
   uint64_t reserve_bytes = 0;   // what has to stay free for the application and the system
   int32_t context_tokens = 0;
+  uint32_t floor_gb = 0;  // what the model asks of a device in any case
   uint64_t total_bytes() const {
     return weights_bytes + kv_cache_bytes + scratch_bytes + reserve_bytes;
   }
   // What is asked of a device: total_bytes() rounded up to whole GB (10^9), since what devices
-  // report as free varies by hundreds of MB.
+  // report as free varies by hundreds of MB, and not below floor_gb.
   uint32_t min_ram_gb() const;
 };
 

@@ -14,9 +14,9 @@ using ::testing::HasSubstr;
 
 const CatalogueEntry& Shipped(std::string_view name) { return *Catalogue::BuiltIn().Find(name); }
 
-MemoryNeeds NeedsOf(std::string_view name, int32_t context = kDefaultContextTokens) {
+MemoryNeeds NeedsOfShipped(std::string_view name, int32_t context = kDefaultContextTokens) {
   const CatalogueEntry& entry = Shipped(name);
-  return *ComputeNeeds(*entry.shape, entry.variants.front(), context);
+  return *NeedsOf(entry, entry.variants.front(), context);
 }
 
 TEST(VariantTest, ParametersAreThoseOfThePublishedModels) {
@@ -27,14 +27,14 @@ TEST(VariantTest, ParametersAreThoseOfThePublishedModels) {
 
 // The contract's figures: package at most 2.4 and 4.2 GB, free RAM 4 and 6 GB.
 TEST(VariantTest, ShippedModelsStayWithinTheirFigures) {
-  const MemoryNeeds phi = NeedsOf("phi-4-mini");
+  const MemoryNeeds phi = NeedsOfShipped("phi-4-mini");
   EXPECT_LE(phi.package_bytes, 2400000000U);
   EXPECT_EQ(phi.min_ram_gb(), 4U);
-  EXPECT_EQ(phi.kv_cache_bytes, uint64_t{512} << 20);
-  const MemoryNeeds mimo = NeedsOf("mimo-7b");
+  EXPECT_EQ(phi.kv_cache_bytes, 276824064U);  // 2 * 32 * 8 * (128 + 4) * 4096
+  const MemoryNeeds mimo = NeedsOfShipped("mimo-7b");
   EXPECT_LE(mimo.package_bytes, 4200000000U);
   EXPECT_EQ(mimo.min_ram_gb(), 6U);
-  EXPECT_EQ(mimo.kv_cache_bytes, uint64_t{576} << 20);
+  EXPECT_EQ(mimo.kv_cache_bytes, 311427072U);
   // Packages of the full shapes, as packed: docs/performance.md.
   EXPECT_NEAR(static_cast<double>(phi.package_bytes), 2.03e9, 0.04e9);
   EXPECT_NEAR(static_cast<double>(mimo.package_bytes), 4.03e9, 0.04e9);
@@ -43,9 +43,27 @@ TEST(VariantTest, ShippedModelsStayWithinTheirFigures) {
 }
 
 TEST(VariantTest, NeedsGrowWithTheContextUpToTheModels) {
-  const uint64_t at_4096 = NeedsOf("phi-4-mini").total_bytes();
-  EXPECT_EQ(NeedsOf("phi-4-mini", 8192).total_bytes() - at_4096, uint64_t{512} << 20);
-  EXPECT_EQ(NeedsOf("demo", 1 << 20).context_tokens, 4096);
+  const uint64_t at_4096 = NeedsOfShipped("phi-4-mini").total_bytes();
+  EXPECT_EQ(NeedsOfShipped("phi-4-mini", 8192).total_bytes() - at_4096, 276824064U);
+  EXPECT_EQ(NeedsOfShipped("demo", 1 << 20).context_tokens, 4096);
+}
+
+TEST(VariantTest, TheLargestShapeThatIsReadDoesNotOverflow) {
+  const auto value = ParseJson(
+      R"({"n_layers":1024,"n_heads":1024,"n_kv_heads":1024,"head_dim":1024,"d_model":1048576,
+          "d_ff":1048576,"vocab_size":16777216,"context_length":16777216,"tied_embeddings":false})",
+      "s");
+  const auto shape = ParseShape(*value, "s");
+  ASSERT_TRUE(shape) << shape.error().message;
+  Variant variant = Shipped("demo").variants.front();
+  variant.size_bytes.reset();
+  variant.scheme = "F16";
+  const auto needs = ComputeNeeds(*shape, variant, 16777216);
+  ASSERT_TRUE(needs);
+  EXPECT_NEAR(static_cast<double>(needs->weights_bytes),
+              2.0 * 1024 * 7 * 1048576 * 1048576 + 2.0 * 16777216 * 1048576, 1e12);
+  EXPECT_EQ(needs->kv_cache_bytes, uint64_t{1028} << 45);
+  EXPECT_GT(needs->package_bytes, needs->weights_bytes);
 }
 
 TEST(VariantTest, SchemesThatNobodyKnowsHaveNoNeeds) {

@@ -23,10 +23,10 @@ double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / kGigabyte
 
 // The largest context, halved from the asked one, with which the model fits; 0: none.
 template <typename Fits>
-int32_t FittingContext(const ModelShape& shape, const Variant& variant, int32_t context,
+int32_t FittingContext(const CatalogueEntry& model, const Variant& variant, int32_t context,
                        const Fits& fits) {
   for (context /= 2; context >= kLeastContext; context /= 2) {
-    const auto needs = ComputeNeeds(shape, variant, context);
+    const auto needs = NeedsOf(model, variant, context);
     if (needs && fits(*needs)) return context;
   }
   return 0;
@@ -52,12 +52,7 @@ void CheckPlatform(const CatalogueEntry& model, const DeviceFacts& device,
 void CheckMemory(const CatalogueEntry& model, const DeviceFacts& device, int32_t context,
                  VariantVerdict* verdict) {
   const Variant& variant = *verdict->variant;
-  if (!model.shape) {
-    verdict->notes.push_back(
-        fmt::format("the shape of {} is unknown, and so is the memory that it needs", model.name));
-    return;
-  }
-  const auto needs = ComputeNeeds(*model.shape, variant, context);
+  const auto needs = NeedsOf(model, variant, context);
   if (!needs) {
     verdict->notes.push_back(needs.error().message);
     return;
@@ -73,7 +68,7 @@ void CheckMemory(const CatalogueEntry& model, const DeviceFacts& device, int32_t
                       needs->min_ram_gb(), Gigabytes(needs->weights_bytes), needs->context_tokens,
                       Gigabytes(needs->kv_cache_bytes), Gigabytes(needs->scratch_bytes),
                       Gigabytes(needs->reserve_bytes), *device.free_ram_gb,
-                      ContextHint(FittingContext(*model.shape, variant, context, fits))));
+                      ContextHint(FittingContext(model, variant, context, fits))));
     }
   } else {
     verdict->notes.push_back(
@@ -89,7 +84,7 @@ void CheckMemory(const CatalogueEntry& model, const DeviceFacts& device, int32_t
           "the model takes {:.0f} MB with a context of {} tokens and its limit is {:.0f} MB{}",
           static_cast<double>(own_bytes(*needs)) / kMebibyte, needs->context_tokens,
           static_cast<double>(*device.memory_limit_bytes) / kMebibyte,
-          ContextHint(FittingContext(*model.shape, variant, context, fits))));
+          ContextHint(FittingContext(model, variant, context, fits))));
     }
   }
   if (device.free_disk_bytes && needs->package_bytes > *device.free_disk_bytes) {
@@ -162,9 +157,9 @@ std::pair<int, size_t> Rank(const VariantVerdict& verdict) {
 
 }  // namespace
 
-Verdict CheckCompatibility(const CatalogueEntry& model, const DeviceFacts& device,
-                           int32_t context_tokens) {
-  Verdict verdict{.model = &model, .context_tokens = context_tokens};
+Compatibility CheckCompatibility(const CatalogueEntry& model, const DeviceFacts& device,
+                                 int32_t context_tokens) {
+  Compatibility verdict{.model = &model, .context_tokens = context_tokens};
   if (model.cloud) {
     verdict.unmet.push_back(
         fmt::format("{} is answered in the cloud and runs on no device", model.name));

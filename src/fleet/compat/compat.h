@@ -40,7 +40,7 @@ struct VariantVerdict {
   std::optional<ExpectedRate> rate = {};  // empty: unknown, and a note says why
 };
 
-struct Verdict {
+struct Compatibility {
   const CatalogueEntry* model = nullptr;
   int32_t context_tokens = 0;
   std::vector<VariantVerdict> variants = {};  // in the catalogue's order
@@ -54,7 +54,7 @@ struct Verdict {
 };
 
 // More memory never makes an incompatible device out of a compatible one.
-Verdict CheckCompatibility(const CatalogueEntry& model, const DeviceFacts& device,
-                           int32_t context_tokens = kDefaultContextTokens);
+Compatibility CheckCompatibility(const CatalogueEntry& model, const DeviceFacts& device,
+                                 int32_t context_tokens = kDefaultContextTokens);
 
 }  // namespace tandem::fleet

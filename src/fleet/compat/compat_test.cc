@@ -31,7 +31,8 @@ TEST(CompatTest, TheContractsMemoryFiguresDecide) {
       {"mimo-7b", 6, true},    {"mimo-7b", 5.9, false},    {"demo", 1, true},
   };
   for (const auto& [model, ram_gb, compatible] : cases) {
-    const Verdict verdict = CheckCompatibility(Model(model), Phone("snapdragon_8_gen3", ram_gb));
+    const Compatibility verdict =
+        CheckCompatibility(Model(model), Phone("snapdragon_8_gen3", ram_gb));
     EXPECT_EQ(verdict.compatible(), compatible) << model << " " << ram_gb;
     ASSERT_NE(verdict.choice(), nullptr);
     EXPECT_EQ(verdict.choice()->variant->name, "int4");
@@ -39,27 +40,28 @@ TEST(CompatTest, TheContractsMemoryFiguresDecide) {
 }
 
 TEST(CompatTest, WhatIsMissingIsSaidInFigures) {
-  const Verdict verdict = CheckCompatibility(Model("phi-4-mini"), Phone("sm8650", 3.5));
+  const Compatibility verdict = CheckCompatibility(Model("phi-4-mini"), Phone("sm8650", 3.5));
   ASSERT_THAT(verdict.unmet, SizeIs(1));
   EXPECT_THAT(verdict.unmet[0], HasSubstr("4 GB of memory have to be free"));
-  EXPECT_THAT(verdict.unmet[0], HasSubstr("KV cache of 4096 tokens 0.54"));
+  EXPECT_THAT(verdict.unmet[0], HasSubstr("KV cache of 4096 tokens 0.28"));
   EXPECT_THAT(verdict.unmet[0], HasSubstr("there are 3.5"));
-  const Verdict none = CheckCompatibility(Model("mimo-7b"), Phone("sm8650", 2));
+  const Compatibility none = CheckCompatibility(Model("mimo-7b"), Phone("sm8650", 2));
   EXPECT_THAT(none.unmet[0], Not(HasSubstr("it would fit")));
   // With a long context the smaller one is named that fits.
-  const Verdict longer = CheckCompatibility(Model("phi-4-mini"), Phone("sm8650", 4), 32768);
+  const Compatibility longer = CheckCompatibility(Model("phi-4-mini"), Phone("sm8650", 4), 32768);
   ASSERT_THAT(longer.unmet, SizeIs(1));
-  EXPECT_THAT(longer.unmet[0], HasSubstr("with a context of 8192 tokens it would fit"));
+  EXPECT_THAT(longer.unmet[0], HasSubstr("with a context of 16384 tokens it would fit"));
 }
 
 TEST(CompatTest, PlatformLimitsAndDiskAreHeldToo) {
-  const Verdict ios = CheckCompatibility(Model("phi-4-mini"), Phone("a17 pro", 6, "ios_arm64"));
+  const Compatibility ios =
+      CheckCompatibility(Model("phi-4-mini"), Phone("a17 pro", 6, "ios_arm64"));
   EXPECT_THAT(ios.unmet, Contains(HasSubstr("runs on android_arm64, linux_arm64, linux_x86_64, "
                                             "not on 'ios_arm64'")));
   DeviceFacts limited = Phone("sm8650", 8);
   limited.memory_limit_bytes = uint64_t{2048} << 20;
   EXPECT_THAT(CheckCompatibility(Model("phi-4-mini"), limited).unmet,
-              ElementsAre(HasSubstr("its limit is 2048 MB; with a context of 512 tokens")));
+              ElementsAre(HasSubstr("its limit is 2048 MB; with a context of 1024 tokens")));
   DeviceFacts full = Phone("sm8650", 8);
   full.free_disk_bytes = 1000000000;
   EXPECT_THAT(CheckCompatibility(Model("phi-4-mini"), full).unmet,
@@ -69,7 +71,8 @@ TEST(CompatTest, PlatformLimitsAndDiskAreHeldToo) {
 }
 
 TEST(CompatTest, AnUnknownSocRunsOnItsCpuAtAnUnknownRate) {
-  const Verdict verdict = CheckCompatibility(Model("phi-4-mini"), Phone("snapdragon_9_gen7", 8));
+  const Compatibility verdict =
+      CheckCompatibility(Model("phi-4-mini"), Phone("snapdragon_9_gen7", 8));
   EXPECT_TRUE(verdict.compatible());
   EXPECT_FALSE(verdict.choice()->rate);
   EXPECT_THAT(verdict.choice()->notes, Contains(HasSubstr("is unknown")));
@@ -80,7 +83,7 @@ TEST(CompatTest, AnUnknownSocRunsOnItsCpuAtAnUnknownRate) {
 }
 
 TEST(CompatTest, AnUnknownBandwidthMakesTheRateUnknown) {
-  const Verdict verdict = CheckCompatibility(Model("phi-4-mini"), Phone("sm7475", 8));
+  const Compatibility verdict = CheckCompatibility(Model("phi-4-mini"), Phone("sm7475", 8));
   EXPECT_TRUE(verdict.compatible());
   EXPECT_FALSE(verdict.choice()->rate);
   EXPECT_THAT(verdict.choice()->notes,
@@ -92,7 +95,7 @@ TEST(CompatTest, AnUnknownBandwidthMakesTheRateUnknown) {
 }
 
 TEST(CompatTest, WithoutFactsNothingIsRefusedAndAllIsSaidToBeUnknown) {
-  const Verdict verdict = CheckCompatibility(Model("phi-4-mini"), {});
+  const Compatibility verdict = CheckCompatibility(Model("phi-4-mini"), {});
   EXPECT_TRUE(verdict.compatible());
   EXPECT_THAT(verdict.choice()->notes, Contains(HasSubstr("platform is unknown")));
   EXPECT_THAT(verdict.choice()->notes, Contains(HasSubstr("free memory is unknown; 4 GB")));
@@ -100,7 +103,7 @@ TEST(CompatTest, WithoutFactsNothingIsRefusedAndAllIsSaidToBeUnknown) {
 }
 
 TEST(CompatTest, ModelsOfTheCloudRunOnNoDevice) {
-  const Verdict verdict = CheckCompatibility(Model("deepseek-v3.2"), Phone("sm8650", 16));
+  const Compatibility verdict = CheckCompatibility(Model("deepseek-v3.2"), Phone("sm8650", 16));
   EXPECT_FALSE(verdict.compatible());
   EXPECT_EQ(verdict.choice(), nullptr);
   EXPECT_THAT(verdict.unmet, ElementsAre(HasSubstr("answered in the cloud")));
@@ -121,7 +124,7 @@ TEST(CompatTest, ACertifiedVariantIsPreferredAndItsFigureIsTheRate) {
       .speeds = {
           {.device = "SM8650", .executor = "cpu", .context_tokens = 1024, .decode_milli = 21500}}};
   model.variants.push_back(certified);
-  const Verdict verdict = CheckCompatibility(model, Phone("sm8650", 8));
+  const Compatibility verdict = CheckCompatibility(model, Phone("sm8650", 8));
   EXPECT_EQ(verdict.choice()->variant->name, "int4-b");
   EXPECT_EQ(verdict.choice()->not_deployable, "");
   EXPECT_DOUBLE_EQ(verdict.choice()->rate->expected, 21.5);

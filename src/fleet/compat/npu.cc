@@ -127,12 +127,8 @@ NpuVerdict CheckNpuCompatibility(const CatalogueEntry& model, const SocMatch& ma
       unmet.push_back(fmt::format("{} is made by {}, not by '{}': one of the two is mistaken",
                                   soc.part, soc.vendor, vendor.substr(0, kMaxShown)));
     } else {
-      uint64_t weights_bytes = 0;
-      if (model.shape) {
-        const auto needs = ComputeNeeds(*model.shape, *variant, kDefaultContextTokens);
-        if (needs) weights_bytes = needs->weights_bytes;
-      }
-      CheckNpu(soc, driver, weights_bytes, &unmet, &notes);
+      const auto needs = NeedsOf(model, *variant);
+      CheckNpu(soc, driver, needs ? needs->weights_bytes : 0, &unmet, &notes);
       if (unmet.empty()) {
         verdict.compatible = true;
         verdict.reason = fmt::format(

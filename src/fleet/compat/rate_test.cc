@@ -27,7 +27,7 @@ TEST(RateTest, TheContractsFiguresAreWithinTheRangeOfAFlagship) {
   const Bandwidth bandwidth{*soc->bandwidth_gb_s, soc->bandwidth_basis};
   for (const auto& [name, rate] : {std::pair("phi-4-mini", 34.2), std::pair("mimo-7b", 18.0)}) {
     const CatalogueEntry* model = Catalogue::BuiltIn().Find(name);
-    const auto needs = ComputeNeeds(*model->shape, model->variants.front(), 1024);
+    const auto needs = NeedsOf(*model, model->variants.front(), 1024);
     ASSERT_TRUE(needs);
     const ExpectedRate expected = RateFromBandwidth(*needs, bandwidth);
     EXPECT_LT(expected.low, rate) << name;

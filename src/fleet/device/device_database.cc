@@ -321,9 +321,10 @@ SocMatch DeviceDatabase::Find(std::string_view name) const {
   }
   if (decided()) return match;
   std::vector<std::pair<size_t, const Soc*>> near;
+  const size_t allowed = wanted.size() < kMinFragment ? 1 : std::max<size_t>(2, wanted.size() / 4);
   for (const Key& key : keys_) {
     const size_t distance = EditDistance(wanted, key.text);
-    if (distance <= std::max<size_t>(2, wanted.size() / 4)) {
+    if (distance <= allowed) {
       near.emplace_back(distance, &socs_[key.soc]);
     }
   }

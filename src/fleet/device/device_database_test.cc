@@ -98,7 +98,8 @@ TEST(DeviceDatabaseTest, AnUnknownNameGivesTheNearest) {
   EXPECT_EQ(database.Find("Dimensity 9300+").soc, nullptr);
   EXPECT_EQ(database.Find("Dimensity 9300+").nearest.front()->part, "MT6989");
   EXPECT_EQ(database.Find("sm8659").nearest.front()->part, "SM8650");
-  for (const char* name : {"", "   ", "+++", "Pentium III Coppermine at 866 MHz", "\xFF\xFE"}) {
+  for (const char* name :
+       {"", "   ", "+++", "x", "Pentium III Coppermine at 866 MHz", "\xFF\xFE"}) {
     const SocMatch none = database.Find(name);
     EXPECT_EQ(none.soc, nullptr) << name;
     EXPECT_THAT(none.candidates, IsEmpty()) << name;
