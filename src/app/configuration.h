@@ -51,6 +51,7 @@ struct ServerSettings {
   int io_threads = 1;
   int max_in_flight = 64;
   std::string cors_allow_origin;  // empty: no browser may call
+  bool anonymous_pull = false;    // packages of the depot need no key
   std::chrono::milliseconds drain_timeout{30'000};
   uint64_t memory_limit_bytes = 0;  // 0: what the machine or cgroup allows
   int context_tokens = 0;           // of each session; 0: the model's, at most 4,096

@@ -303,6 +303,7 @@ void DescribeServer(V& v, auto& s) {
   v.Field("io_threads", s.io_threads, kIoThreads);
   v.Field("max_in_flight", s.max_in_flight, kMaxInFlight);
   v.Field("cors_allow_origin", s.cors_allow_origin, kText);
+  v.Field("anonymous_pull", s.anonymous_pull, kBool);
   v.Field("drain_timeout_s", s.drain_timeout, kSeconds);
   v.Field("memory_limit", s.memory_limit_bytes, ByteSizeCodec());
   v.Field("context", s.context_tokens, kContext);

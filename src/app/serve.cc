@@ -19,6 +19,7 @@
 #include "app/deployer.h"
 #include "app/deployment_desk.h"
 #include "app/device_advice.h"
+#include "app/depot_door.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
@@ -297,6 +298,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                                .clock = &clock,
                                .flush = [&books] { books.Flush(std::chrono::seconds(2)); }});
   DeviceAdvice devices(data_dir, &clock);
+  TANDEM_ASSIGN_OR_RETURN(const auto depot,
+                          DepotDoor::Open(data_dir, fleet.get(), &keys->ring(), &clock,
+                                          {.anonymous_read = settings.anonymous_pull}));
   gateway::Gateway gateway({.version = std::string(Version()),
                             .max_in_flight = settings.max_in_flight,
                             .cors_allow_origin = settings.cors_allow_origin},
@@ -311,15 +315,23 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                             .deployments = &desk,
                             .metrics = &registry,
                             .timers = &timers,
-                            .devices = &devices});
+                            .devices = &devices,
+                            .packages = depot.get()});
   TANDEM_ASSIGN_OR_RETURN(
       const auto server,
       net::HttpServer::Start(
           {.host = settings.listen.host,
            .port = settings.listen.port,
            .io = io,
-           .render_error = gateway::RenderHttpError},
+           .render_error = gateway::RenderHttpError,
+           .open_body =
+               [&](const net::HttpRequest& head, std::function<void()> resume) {
+                 return depot->OpenBody(head, std::move(resume));
+               }},
           [&](net::HttpRequest request, std::shared_ptr<net::HttpResponse> response) {
+            if (DepotDoor::Handles(request.path)) {
+              return depot->Handle(std::move(request), std::move(response));
+            }
             gateway.Handle(std::move(request), std::move(response));
           }));
   const Retention retention(configuration, &usage, &clock);

@@ -56,6 +56,7 @@ int Main(int argc, char** argv) {
   AddCatalogueCommand(&app, &action);
   AddPlanCommand(&app, &action);
   AddDoctorCommand(&app, &action);
+  AddPublishCommand(&app, &action);
   AddKeysCommand(&app, &action);
   AddAuditCommand(&app, &action);
   AddUsageCommand(&app, &action);

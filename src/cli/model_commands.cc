@@ -1,4 +1,4 @@
-// tandem pull, list, show, rm.
+// tandem pull, verify, repair, list, show, rm.
 #include <unistd.h>
 
 #include <chrono>
@@ -20,10 +20,12 @@ namespace {
 
 namespace json = boost::json;
 
-// What the four commands share.
+// What the commands share.
 struct ModelFlags {
   std::string model;
   bool as_json = false;
+  std::vector<std::string> from;  // pull, repair
+  std::string limit;              // "2MB": a second
   EngineFlags engine;
   DataDirOption data_dir;
 
@@ -98,7 +100,7 @@ class ProgressLine {
     using Stage = fleet::PullProgress::Stage;
     switch (progress.stage) {
       case Stage::kResolving:
-        return "asking the hub";
+        return "asking where it is";
       case Stage::kWaiting:
         return fmt::format("waiting for another download of {}", progress.file);
       case Stage::kChecking:
@@ -142,12 +144,65 @@ class ProgressLine {
   uint64_t started_bytes_ = 0;
 };
 
+Result<fleet::PullOptions> PullOptionsOf(const ModelFlags& flags) {
+  fleet::PullOptions options{.from = flags.from};
+  if (!flags.limit.empty()) {
+    TANDEM_ASSIGN_OR_RETURN(options.max_bytes_per_second, app::ParseByteSize(flags.limit));
+  }
+  return options;
+}
+
+Status RunVerify(const ModelFlags& flags) {
+  TANDEM_ASSIGN_OR_RETURN(const auto models, flags.OpenFleet());
+  const StopOnInterrupt stop;
+  TANDEM_ASSIGN_OR_RETURN(const auto outcome, models->Verify(flags.model, {}, stop.token()));
+  if (flags.as_json) {
+    json::array files;
+    for (const auto& file : outcome.files) {
+      files.push_back({{"name", file.name}, {"good", file.good}, {"problem", file.problem}});
+    }
+    TANDEM_RETURN_IF_ERROR(
+        PrintJson({{"name", outcome.name}, {"good", outcome.good}, {"files", std::move(files)}}));
+  } else {
+    for (const auto& file : outcome.files) {
+      TANDEM_RETURN_IF_ERROR(
+          Print(fmt::format("{}: {}\n", file.name, file.good ? "good" : file.problem)));
+    }
+  }
+  if (outcome.good) return {};
+  return Err(ErrorCode::kCorrupt, "'{}' is damaged; 'tandem repair {}' fetches what is wrong",
+             outcome.name, outcome.name);
+}
+
+Status RunRepair(const ModelFlags& flags) {
+  TANDEM_ASSIGN_OR_RETURN(const auto models, flags.OpenFleet());
+  TANDEM_ASSIGN_OR_RETURN(const auto options, PullOptionsOf(flags));
+  ProgressLine line(flags.as_json && ::isatty(STDERR_FILENO) == 0);
+  const StopOnInterrupt stop;
+  auto outcome = models->Repair(
+      flags.model, [&](const fleet::PullProgress& progress) { line.Show(progress); }, stop.token(),
+      options);
+  line.End();
+  if (!outcome) return std::unexpected(std::move(outcome).error());
+  if (flags.as_json) {
+    return PrintJson({{"name", outcome->name},
+                      {"repaired", json::value_from(outcome->repaired)},
+                      {"received_bytes", outcome->received_bytes}});
+  }
+  if (outcome->repaired.empty())
+    return Print(fmt::format("{}: nothing to repair\n", outcome->name));
+  return Print(fmt::format("{}: repaired {} of its files with {} from the network\n", outcome->name,
+                           outcome->repaired.size(), app::FormatByteSize(outcome->received_bytes)));
+}
+
 Status RunPull(const ModelFlags& flags) {
   TANDEM_ASSIGN_OR_RETURN(const auto models, flags.OpenFleet());
+  TANDEM_ASSIGN_OR_RETURN(const auto options, PullOptionsOf(flags));
   ProgressLine line(flags.as_json && ::isatty(STDERR_FILENO) == 0);
   const StopOnInterrupt stop;
   auto outcome = models->Pull(
-      flags.model, [&](const fleet::PullProgress& progress) { line.Show(progress); }, stop.token());
+      flags.model, [&](const fleet::PullProgress& progress) { line.Show(progress); }, stop.token(),
+      options);
   line.End();
   if (!outcome) return std::unexpected(std::move(outcome).error());
   if (flags.as_json) {
@@ -280,6 +335,15 @@ CLI::App* AddModelCommand(CLI::App* app, Action* action, const std::string& name
   if (!model_help.empty()) command->add_option("model", flags->model, model_help)->required();
   command->add_flag("--json", flags->as_json, "Print JSON");
   if (name == "show") flags->engine.Add(command);
+  if (name == "pull" || name == "repair") {
+    command
+        ->add_option(
+            "--from", flags->from,
+            "A depot that has it too, http://HOST:PORT; repeatable: they stand in for each "
+            "other")
+        ->allow_extra_args(false);
+    command->add_option("--limit", flags->limit, "At most so many bytes a second, for example 2MB");
+  }
   flags->data_dir.Add(command);
   command->callback([flags, action, run] { *action = [flags, run] { return run(*flags); }; });
   return command;
@@ -289,7 +353,11 @@ CLI::App* AddModelCommand(CLI::App* app, Action* action, const std::string& name
 
 void AddModelCommands(CLI::App* app, Action* action) {
   AddModelCommand(app, action, "pull", "Download a model, or go on with a download", RunPull,
-                  "phi-4-mini, mimo-7b, or hf.co/USER/REPO[:QUANT]");
+                  "phi-4-mini, hf.co/USER/REPO[:QUANT], or http://HOST:PORT/NAME:TAG of a depot");
+  AddModelCommand(app, action, "verify", "Read a model and compare it with its digests", RunVerify,
+                  "An installed model");
+  AddModelCommand(app, action, "repair", "Fetch what is damaged of a model", RunRepair,
+                  "An installed model");
   AddModelCommand(app, action, "list", "The models on this device", RunList, "");
   AddModelCommand(app, action, "show", "What a model is and what it needs", RunShow,
                   "An installed model or a GGUF file");

@@ -1,6 +1,8 @@
 #include "engine/packing.h"
 
 #include <memory>
+#include <optional>
+#include <string_view>
 #include <utility>
 
 #include "engine/gguf/file.h"
@@ -69,6 +71,16 @@ Status VerifyPackage(const std::filesystem::path& path,
                      const std::stop_token& stop) {
   TANDEM_ASSIGN_OR_RETURN(const auto file, package::File::Open(path));
   return file->Verify(progress, stop);
+}
+
+Result<PackageDocuments> ReadPackageDocuments(const std::filesystem::path& path) {
+  TANDEM_ASSIGN_OR_RETURN(const auto file, package::File::Open(path));
+  TANDEM_ASSIGN_OR_RETURN(const std::optional<std::string_view> chat_template,
+                          file->model()->FindString("tokenizer.chat_template"));
+  const auto tokenizer = file->tokenizer();
+  return PackageDocuments{
+      .tokenizer = std::string(reinterpret_cast<const char*>(tokenizer.data()), tokenizer.size()),
+      .chat_template = std::string(chat_template.value_or(""))};
 }
 
 Result<std::vector<std::filesystem::path>> ModelFiles(const std::filesystem::path& model) {

@@ -67,6 +67,14 @@ Status VerifyPackage(const std::filesystem::path& path,
                      const std::function<void(uint64_t done_bytes, uint64_t total_bytes)>& progress,
                      const std::stop_token& stop);
 
+// What of a package is of use without its weights.
+struct PackageDocuments {
+  std::string tokenizer;      // docs/package.md, "Tokenizer"; empty where the model has none
+  std::string chat_template;  // Jinja; empty where the model has none
+};
+// Errors: as Engine::Load() for a package's file.
+Result<PackageDocuments> ReadPackageDocuments(const std::filesystem::path& path);
+
 // The files that a model is made of: itself, all parts of a split one, or those of a folder.
 // Errors: those of opening the first part of a split.
 Result<std::vector<std::filesystem::path>> ModelFiles(const std::filesystem::path& model);

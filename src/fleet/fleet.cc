@@ -10,6 +10,7 @@
 #include "fleet/catalogue/model_ref.h"
 #include "fleet/depot/depot.h"
 #include "fleet/fetch/hub.h"
+#include "fleet/fetch/remote_depot.h"
 #include "os/paths.h"
 
 namespace tandem::fleet {
@@ -67,6 +68,23 @@ Manifest ManifestOf(const HubModel& model, std::string name, std::string license
         {.name = file.name, .size_bytes = file.size_bytes, .sha256 = file.sha256});
   }
   return manifest;
+}
+
+// Where depots are asked for a model: by its URL, by the depots that were named, and for a name, by
+// those of the environment.
+std::vector<std::string> DepotUrls(const ModelRef& ref, const std::vector<std::string>& from) {
+  std::vector<std::string> urls;
+  if (ref.kind == ModelRef::Kind::kDepot) urls.push_back(ref.url);
+  std::vector<std::string> bases = from;
+  const bool by_name = ref.kind == ModelRef::Kind::kName || ref.kind == ModelRef::Kind::kCatalogue;
+  if (by_name) {
+    for (std::string& base : DepotsFromEnvironment()) bases.push_back(std::move(base));
+  }
+  for (std::string base : bases) {
+    while (base.ends_with('/')) base.pop_back();
+    urls.push_back(fmt::format("{}/{}", base, ref.name));
+  }
+  return urls;
 }
 
 // Turns the progress of one file into that of the whole pull.
@@ -158,11 +176,13 @@ Result<std::unique_ptr<Fleet>> Fleet::Open(FleetOptions options) {
 }
 
 Result<std::unique_ptr<Fleet>> Fleet::Open(FleetOptions options, const Catalogue& catalogue,
-                                           const Hub& hub, const Clock& clock) {
+                                           const Hub& hub, const Clock& clock,
+                                           const RemoteDepots* depots) {
   TANDEM_ASSIGN_OR_RETURN(Depot depot, Depot::Open(options.models_dir));
   std::unique_ptr<Fleet> fleet(
       new Fleet(std::move(options), catalogue, std::make_unique<Depot>(std::move(depot)), clock));
   fleet->hub_ = &hub;
+  fleet->depots_ = depots;
   return fleet;
 }
 
@@ -200,7 +220,8 @@ std::unexpected<Error> Fleet::NotHere(const ModelRef& ref) const {
     return ModelError(
         ErrorCode::kNotFound,
         fmt::format("no model '{}': neither installed here ('tandem list') nor one of {}, "
-                    "hf.co/USER/REPO:QUANT or the path of a .gguf file",
+                    "hf.co/USER/REPO:QUANT, http://HOST:PORT/NAME:TAG of a depot or the path of a "
+                    ".gguf file",
                     ref.name, fmt::join(known, ", ")));
   }
   if (ref.entry != nullptr && !ref.entry->bundled_file.empty()) {
@@ -252,44 +273,157 @@ Result<HubModel> Fleet::SelectSource(const ModelRef& ref, const std::stop_token&
   return model;
 }
 
-// Downloads what is missing of `model` and commits it. Returns the bytes received.
-Result<uint64_t> Fleet::Fetch(const HubModel& model, const Manifest& manifest,
-                              const PullProgressFn& progress, const std::stop_token& stop) const {
+// One pull or repair under way.
+struct Fleet::Fetching {
+  const PullOptions& options;
+  const PullProgressFn& progress;
+  const std::stop_token& stop;
+  uint64_t before_bytes = 0;  // of the files before the one under way
+  uint64_t total_bytes = 0;
   uint64_t received_bytes = 0;
+  std::optional<oci::ChunkList> chunks = {};  // once it is here
+  net::ChunkDigests digests = {};             // of the file under way
+
+  // What is known of a file's chunks; lives until the next call.
+  const net::ChunkDigests* ChunksOf(const ManifestFile& file) {
+    if (!chunks) return nullptr;
+    const auto found = chunks->files.find(file.sha256);
+    const bool fits = found != chunks->files.end() && file.size_bytes > 0 &&
+                      found->second.size() == net::ChunkCount(file.size_bytes, chunks->chunk_bytes);
+    if (!fits) return nullptr;
+    digests = {.chunk_bytes = chunks->chunk_bytes, .digests_hex = found->second};
+    return &digests;
+  }
+  FileProgress ProgressOf(const ManifestFile& file) const {
+    return {progress, file.name, before_bytes, total_bytes};
+  }
+};
+
+Fleet::FetchFile Fleet::FromHub(HubModel model) const {
+  return [this, model = std::move(model)](const ManifestFile& file,
+                                          Fetching& fetching) -> Result<uint64_t> {
+    const auto found = std::ranges::find(model.files, file.sha256, &HubFile::sha256);
+    if (found == model.files.end()) {
+      return ModelError(ErrorCode::kFailedPrecondition,
+                        fmt::format("{} has another '{}' now; remove the model and pull it again",
+                                    model.repo, file.name));
+    }
+    const Hub::Limits limits{.chunks = fetching.ChunksOf(file),
+                             .max_bytes_per_second = fetching.options.max_bytes_per_second};
+    TANDEM_ASSIGN_OR_RETURN(const net::DownloadOutcome outcome,
+                            hub_->Download(*found, depot_->BlobPath(file), depot_->PartPath(file),
+                                           limits, fetching.ProgressOf(file), fetching.stop));
+    return outcome.received_bytes;
+  };
+}
+
+std::shared_ptr<const RemoteDepots> Fleet::DepotsFor(std::string_view reference) const {
+  if (depots_ != nullptr) return {std::shared_ptr<void>(), depots_};
+  return std::make_shared<RemoteDepots>(RemoteDepots::FromEnvironment(reference));
+}
+
+Fleet::FetchFile Fleet::FromDepots(std::shared_ptr<const RemoteDepots> depots,
+                                   RemotePackage package) const {
+  return [this, depots = std::move(depots), package = std::move(package)](
+             const ManifestFile& file, Fetching& fetching) -> Result<uint64_t> {
+    TANDEM_ASSIGN_OR_RETURN(
+        const net::DownloadOutcome outcome,
+        depots->Download(package,
+                         {.sha256 = file.sha256,
+                          .size_bytes = file.size_bytes,
+                          .destination = depot_->BlobPath(file),
+                          .part = depot_->PartPath(file),
+                          .chunks = fetching.ChunksOf(file),
+                          .max_bytes_per_second = fetching.options.max_bytes_per_second},
+                         fetching.ProgressOf(file), fetching.stop));
+    return outcome.received_bytes;
+  };
+}
+
+// Fetches each file of a manifest that is not here. Returns the bytes received.
+Result<uint64_t> Fleet::FetchMissing(Manifest& manifest, const FetchFile& fetch,
+                                     Fetching& fetching) const {
+  uint64_t received_bytes = 0;
+  fetching.before_bytes = 0;
+  fetching.total_bytes = manifest.size_bytes();
+  const auto fetch_one = [&](const ManifestFile& file) -> Status {
+    if (depot_->HasBlob(file)) return {};
+    TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, fetch(file, fetching));
+    received_bytes += bytes;
+    return {};
+  };
+  // Small documents first: the configuration, and the list by which the rest is checked. The hub
+  // has neither, and what a model of the hub has of them was made here.
+  if (!manifest.text.empty() && (manifest.repo.empty() || !manifest.origin.empty())) {
+    TANDEM_ASSIGN_OR_RETURN(const oci::ImageManifest image, oci::ParseManifest(manifest.text));
+    TANDEM_RETURN_IF_ERROR(fetch_one({.name = "configuration",
+                                      .size_bytes = image.config.size_bytes,
+                                      .sha256 = image.config.sha256}));
+    if (manifest.chunks) TANDEM_RETURN_IF_ERROR(fetch_one(*manifest.chunks));
+  }
+  if (manifest.chunks && depot_->HasBlob(*manifest.chunks)) {
+    TANDEM_ASSIGN_OR_RETURN(fetching.chunks, depot_->ReadChunks(manifest));
+  }
+  for (const ManifestFile& file : manifest.files) {
+    TANDEM_RETURN_IF_ERROR(fetch_one(file));
+    fetching.before_bytes += file.size_bytes;
+  }
+  return received_bytes;
+}
+
+// The whole of a pull, once it is known what it brings.
+Result<Manifest> Fleet::FetchAndCommit(Manifest manifest, const FetchFile& fetch,
+                                       Fetching& fetching) const {
   for (int commits = 1;; ++commits) {
-    uint64_t before_bytes = 0;
-    for (size_t i = 0; i < model.files.size(); ++i) {
-      const ManifestFile& file = manifest.files[i];
-      if (!depot_->HasBlob(file)) {
-        TANDEM_ASSIGN_OR_RETURN(
-            const net::DownloadOutcome outcome,
-            hub_->Download(model.files[i], depot_->BlobPath(file), depot_->PartPath(file),
-                           FileProgress(progress, file.name, before_bytes, manifest.size_bytes()),
-                           stop));
-        received_bytes += outcome.received_bytes;
-      }
-      before_bytes += file.size_bytes;
+    TANDEM_ASSIGN_OR_RETURN(const uint64_t bytes, FetchMissing(manifest, fetch, fetching));
+    fetching.received_bytes += bytes;
+    if (fetching.progress) {
+      fetching.progress({.stage = PullProgress::Stage::kInstalling,
+                         .done_bytes = fetching.before_bytes,
+                         .total_bytes = fetching.total_bytes});
     }
-    if (progress) {
-      progress({.stage = PullProgress::Stage::kInstalling,
-                .done_bytes = before_bytes,
-                .total_bytes = before_bytes});
-    }
-    const Status committed = depot_->Commit(manifest);
-    if (committed) return received_bytes;
-    if (committed.error().code != ErrorCode::kUnavailable || commits == kMaxCommits) {
-      return std::unexpected(committed.error());
+    Result<Manifest> committed = depot_->Commit(manifest, fetching.stop);
+    if (committed || committed.error().code != ErrorCode::kUnavailable || commits == kMaxCommits) {
+      return committed;
     }
   }
 }
 
+Result<PullOutcome> Fleet::PullFromDepots(const ModelRef& ref, const std::vector<std::string>& urls,
+                                          Fetching& fetching) const {
+  const auto depots = DepotsFor(urls.front());
+  TANDEM_ASSIGN_OR_RETURN(RemotePackage package, depots->Select(urls, fetching.stop));
+  const std::string name = ref.kind == ModelRef::Kind::kDepot ? package.name : ref.name;
+  Result<Manifest> parsed = ParseOciManifest(name, package.text);
+  if (!parsed) return Wrap(parsed.error(), fmt::format("the package at {}", package.origin));
+  parsed->origin = package.origin;
+  parsed->installed_at_s = UnixSeconds(clock_.SystemNow());
+  if (const Result<Manifest> here = depot_->Find(name);
+      here && here->digest() == package.sha256 && depot_->ModelPath(*here)) {
+    return PullOutcome{.model = Describe(*here, true), .already_installed = true};
+  }
+  TANDEM_RETURN_IF_ERROR(depot_->BeginPull(*parsed));
+  TANDEM_ASSIGN_OR_RETURN(
+      const Manifest committed,
+      FetchAndCommit(*parsed, FromDepots(depots, std::move(package)), fetching));
+  return PullOutcome{.model = Describe(committed, true),
+                     .already_installed = false,
+                     .received_bytes = fetching.received_bytes};
+}
+
 Result<PullOutcome> Fleet::Pull(std::string_view reference, const PullProgressFn& progress,
-                                const std::stop_token& stop) const {
+                                const std::stop_token& stop, const PullOptions& options) const {
   TANDEM_ASSIGN_OR_RETURN(const ModelRef ref, ParseModelRef(reference, catalogue_));
+  Fetching fetching{.options = options, .progress = progress, .stop = stop};
   if (ref.kind == ModelRef::Kind::kFile) {
     return ModelError(
         ErrorCode::kInvalidArgument,
         fmt::format("'{}' is a file and needs no pull: tandem run {}", reference, reference));
+  }
+  const std::vector<std::string> urls = DepotUrls(ref, options.from);
+  if (progress && !urls.empty()) progress({.stage = PullProgress::Stage::kResolving});
+  if (!options.from.empty() || ref.kind == ModelRef::Kind::kDepot) {
+    return PullFromDepots(ref, urls, fetching);
   }
   if (ref.entry != nullptr && !ref.entry->bundled_file.empty()) {
     TANDEM_ASSIGN_OR_RETURN(ModelInfo info, Show(reference));
@@ -299,19 +433,108 @@ Result<PullOutcome> Fleet::Pull(std::string_view reference, const PullProgressFn
     if (depot_->ModelPath(*installed)) {
       return PullOutcome{.model = Describe(*installed, true), .already_installed = true};
     }
+    // It has lost a file: what it needs is known, and where that was.
+    if (!installed->origin.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(const FetchFile fetch, SourceOf(*installed, options, stop));
+      TANDEM_ASSIGN_OR_RETURN(const Manifest repaired, FetchAndCommit(*installed, fetch, fetching));
+      return PullOutcome{.model = Describe(repaired, true),
+                         .already_installed = false,
+                         .received_bytes = fetching.received_bytes};
+    }
+  }
+  if (!urls.empty()) {
+    auto outcome = PullFromDepots(ref, urls, fetching);
+    const bool elsewhere = !outcome && outcome.error().code == ErrorCode::kNotFound &&
+                           ref.kind != ModelRef::Kind::kName;
+    if (!elsewhere) return outcome;
   }
   if (ref.kind == ModelRef::Kind::kName) return NotHere(ref);
   if (progress) progress({.stage = PullProgress::Stage::kResolving});
-  TANDEM_ASSIGN_OR_RETURN(const HubModel model, SelectSource(ref, stop));
+  TANDEM_ASSIGN_OR_RETURN(HubModel model, SelectSource(ref, stop));
   const bool is_hub = ref.kind == ModelRef::Kind::kHub;
   Manifest manifest = ManifestOf(model, is_hub ? HubModelName(model.repo, model.quant) : ref.name,
                                  is_hub ? std::string() : ref.entry->license);
   manifest.installed_at_s = UnixSeconds(clock_.SystemNow());
   TANDEM_RETURN_IF_ERROR(depot_->BeginPull(manifest));
-  TANDEM_ASSIGN_OR_RETURN(const uint64_t received_bytes, Fetch(model, manifest, progress, stop));
-  return PullOutcome{.model = Describe(manifest, true),
+  TANDEM_ASSIGN_OR_RETURN(const Manifest committed,
+                          FetchAndCommit(std::move(manifest), FromHub(std::move(model)), fetching));
+  return PullOutcome{.model = Describe(committed, true),
                      .already_installed = false,
-                     .received_bytes = received_bytes};
+                     .received_bytes = fetching.received_bytes};
+}
+
+Result<Fleet::FetchFile> Fleet::SourceOf(const Manifest& manifest, const PullOptions& options,
+                                         const std::stop_token& stop) const {
+  const auto by_digest = [&](const std::string& url) {
+    return fmt::format("{}@sha256:{}", url.substr(0, url.find("@sha256:")), manifest.digest());
+  };
+  std::vector<std::string> urls;
+  if (!manifest.origin.empty()) urls.push_back(by_digest(manifest.origin));
+  for (const std::string& base : options.from) {
+    urls.push_back(by_digest(fmt::format("{}/{}", base, manifest.name)));
+  }
+  if (!urls.empty()) {
+    const auto depots = DepotsFor(urls.front());
+    TANDEM_ASSIGN_OR_RETURN(RemotePackage package, depots->Select(urls, stop));
+    return FromDepots(depots, std::move(package));
+  }
+  if (manifest.repo.empty()) {
+    return ModelError(
+        ErrorCode::kFailedPrecondition,
+        fmt::format("'{}' was made on this machine; name a depot that has it with --from, or make "
+                    "it again",
+                    manifest.name));
+  }
+  TANDEM_ASSIGN_OR_RETURN(
+      HubModel model,
+      hub_->Select({.repo = manifest.repo, .quant = manifest.quant, .revision = manifest.revision},
+                   stop));
+  return FromHub(std::move(model));
+}
+
+Result<RepairOutcome> Fleet::Repair(std::string_view reference, const PullProgressFn& progress,
+                                    const std::stop_token& stop, const PullOptions& options) const {
+  TANDEM_ASSIGN_OR_RETURN(const ModelRef ref, ParseModelRef(reference, catalogue_));
+  TANDEM_ASSIGN_OR_RETURN(Manifest manifest, FindChecked(ref, reference));
+  if (manifest.by_reference()) {
+    return ModelError(
+        ErrorCode::kInvalidArgument,
+        fmt::format("'{}' is a file of yours, which Tandem never changes", manifest.path.string()));
+  }
+  const auto checking = [&](uint64_t bytes) {
+    if (!progress) return;
+    progress({.stage = PullProgress::Stage::kChecking,
+              .file = manifest.name,
+              .done_bytes = bytes,
+              .total_bytes = manifest.size_bytes()});
+  };
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<VerifiedFile> verified,
+                          depot_->Verify(manifest, checking, stop));
+  RepairOutcome outcome{.name = manifest.name};
+  for (const VerifiedFile& file : verified) {
+    if (!file.good) outcome.repaired.push_back(file.name);
+  }
+  if (outcome.repaired.empty()) return outcome;
+  // Nothing is touched before there is somebody who has it.
+  TANDEM_ASSIGN_OR_RETURN(const FetchFile fetch, SourceOf(manifest, options, stop));
+  const auto is_bad = [&](const ManifestFile& file) {
+    return std::ranges::find(outcome.repaired, file.name) != outcome.repaired.end();
+  };
+  for (const ManifestFile& file : manifest.files) {
+    if (is_bad(file)) TANDEM_RETURN_IF_ERROR(depot_->Quarantine(file));
+  }
+  if (manifest.chunks && is_bad(*manifest.chunks)) {
+    TANDEM_RETURN_IF_ERROR(depot_->Quarantine(*manifest.chunks));
+    // A list that was made here is made again from the files, and comes out the same.
+    if (manifest.origin.empty() && options.from.empty()) {
+      manifest.chunks.reset();
+      manifest.text.clear();
+    }
+  }
+  Fetching fetching{.options = options, .progress = progress, .stop = stop};
+  TANDEM_RETURN_IF_ERROR(FetchAndCommit(std::move(manifest), fetch, fetching));
+  outcome.received_bytes = fetching.received_bytes;
+  return outcome;
 }
 
 Result<ModelInfo> Fleet::Import(const fs::path& file, std::string_view name) const {
@@ -440,24 +663,27 @@ Result<RemovedModel> Fleet::Remove(std::string_view reference) const {
   return RemovedModel{.name = std::move(name), .freed_bytes = freed_bytes};
 }
 
-Result<VerifyOutcome> Fleet::Verify(std::string_view reference,
-                                    const std::function<void(uint64_t)>& progress,
-                                    const std::stop_token& stop) const {
-  TANDEM_ASSIGN_OR_RETURN(const ModelRef ref, ParseModelRef(reference, catalogue_));
+// An installed model whose files can be compared with something.
+Result<Manifest> Fleet::FindChecked(const ModelRef& ref, std::string_view reference) const {
   const bool bundled = ref.entry != nullptr && !ref.entry->bundled_file.empty();
   if (ref.kind == ModelRef::Kind::kFile || bundled) {
     return ModelError(
         ErrorCode::kInvalidArgument,
         fmt::format("nothing is recorded that '{}' could be compared with", reference));
   }
-  const Result<Manifest> manifest = FindInstalled(ref);
-  if (!manifest) {
-    if (manifest.error().code == ErrorCode::kNotFound) return NotHere(ref);
-    return std::unexpected(manifest.error());
-  }
+  Result<Manifest> manifest = FindInstalled(ref);
+  if (!manifest && manifest.error().code == ErrorCode::kNotFound) return NotHere(ref);
+  return manifest;
+}
+
+Result<VerifyOutcome> Fleet::Verify(std::string_view reference,
+                                    const std::function<void(uint64_t)>& progress,
+                                    const std::stop_token& stop) const {
+  TANDEM_ASSIGN_OR_RETURN(const ModelRef ref, ParseModelRef(reference, catalogue_));
+  TANDEM_ASSIGN_OR_RETURN(const Manifest manifest, FindChecked(ref, reference));
   TANDEM_ASSIGN_OR_RETURN(const std::vector<VerifiedFile> files,
-                          depot_->Verify(*manifest, progress, stop));
-  VerifyOutcome outcome{.name = manifest->name, .good = true, .files = {}};
+                          depot_->Verify(manifest, progress, stop));
+  VerifyOutcome outcome{.name = manifest.name, .good = true, .files = {}};
   for (const VerifiedFile& file : files) {
     outcome.good = outcome.good && file.good;
     outcome.files.push_back({.name = file.name, .good = file.good, .problem = file.problem});

@@ -26,9 +26,12 @@ namespace tandem::fleet {
 
 class Depot;
 class Hub;
+class RemoteDepots;
 struct HubModel;
 struct Manifest;
+struct ManifestFile;
 struct ModelRef;
+struct RemotePackage;
 
 struct FleetOptions {
   std::filesystem::path models_dir;  // made when missing
@@ -97,10 +100,23 @@ struct PullProgress {
 // Called on the pulling thread, often: keep it cheap.
 using PullProgressFn = std::function<void(const PullProgress&)>;
 
+struct PullOptions {
+  // Depots that have the model under the same name, "http://host:port": asked in this order, after
+  // the one that a reference names. TANDEM_DEPOTS adds more for names without one.
+  std::vector<std::string> from = {};
+  uint64_t max_bytes_per_second = 0;  // 0: no limit
+};
+
 struct PullOutcome {
   ModelInfo model;
   bool already_installed = false;
   uint64_t received_bytes = 0;  // from the network, in this call
+};
+
+struct RepairOutcome {
+  std::string name;
+  std::vector<std::string> repaired = {};  // names of the files; empty: all was well
+  uint64_t received_bytes = 0;             // from the network
 };
 
 struct RemovedModel {
@@ -127,7 +143,8 @@ class Fleet {
   static Result<std::unique_ptr<Fleet>> Open(FleetOptions options);
   // For tests: another table, hub and clock. All three outlive the fleet.
   static Result<std::unique_ptr<Fleet>> Open(FleetOptions options, const Catalogue& catalogue,
-                                             const Hub& hub, const Clock& clock);
+                                             const Hub& hub, const Clock& clock,
+                                             const RemoteDepots* depots = nullptr);
   ~Fleet();
 
   const Catalogue& catalogue() const { return catalogue_; }
@@ -142,10 +159,19 @@ class Fleet {
 
   // Installs a model: a name of the catalogue or a hub reference. Goes on where an earlier pull was
   // interrupted, by whatever. A model that is installed whole is left as it is, without asking the
-  // hub: remove it first to get a newer version.
-  // Errors: as Hub::Select and net::Download; kInvalidArgument for a file's path.
+  // hub: remove it first to get a newer version. A depot is asked, and where its tag means another
+  // package now, that one replaces the old.
+  // Errors: as Hub::Select, RemoteDepots::Select and net::Download; kInvalidArgument for a file's
+  // path.
   Result<PullOutcome> Pull(std::string_view reference, const PullProgressFn& progress,
-                           const std::stop_token& stop) const;
+                           const std::stop_token& stop, const PullOptions& options = {}) const;
+
+  // Reads a model's files and fetches what of them is damaged, chunk by chunk where there is a list
+  // of chunks, from where they came from or from options.from.
+  // Errors: as Resolve and Pull; kFailedPrecondition for a model that was made here and needs
+  // options.from, and where a source has another version now.
+  Result<RepairOutcome> Repair(std::string_view reference, const PullProgressFn& progress,
+                               const std::stop_token& stop, const PullOptions& options = {}) const;
 
   // Gives a name to a file that stays where it is (and is read from there).
   // Errors: kInvalidArgument for a name that is taken by the catalogue or malformed;
@@ -177,18 +203,33 @@ class Fleet {
   // The installed model that `ref` means. Errors: kNotFound, kCorrupt.
   Result<Manifest> FindInstalled(const ModelRef& ref) const;
   Result<Manifest> FindPull(const ModelRef& ref) const;
+  Result<Manifest> FindChecked(const ModelRef& ref, std::string_view reference) const;
   std::unexpected<Error> NotHere(const ModelRef& ref) const;
   ModelInfo Describe(const Manifest& manifest, bool complete) const;
   ModelInfo DescribeBundled(const CatalogueEntry& entry, const std::filesystem::path& file) const;
   Result<HubModel> SelectSource(const ModelRef& ref, const std::stop_token& stop) const;
-  Result<uint64_t> Fetch(const HubModel& model, const Manifest& manifest,
-                         const PullProgressFn& progress, const std::stop_token& stop) const;
+  // How one file is fetched; the rest of a pull is the same for every source.
+  struct Fetching;
+  using FetchFile = std::function<Result<uint64_t>(const ManifestFile& file, Fetching& fetching)>;
+  Result<uint64_t> FetchMissing(Manifest& manifest, const FetchFile& fetch,
+                                Fetching& fetching) const;
+  Result<Manifest> FetchAndCommit(Manifest manifest, const FetchFile& fetch,
+                                  Fetching& fetching) const;
+  FetchFile FromHub(HubModel model) const;
+  FetchFile FromDepots(std::shared_ptr<const RemoteDepots> depots, RemotePackage package) const;
+  std::shared_ptr<const RemoteDepots> DepotsFor(std::string_view reference) const;
+  Result<PullOutcome> PullFromDepots(const ModelRef& ref, const std::vector<std::string>& urls,
+                                     Fetching& fetching) const;
+  // Where the files of an installed model can be had again.
+  Result<FetchFile> SourceOf(const Manifest& manifest, const PullOptions& options,
+                             const std::stop_token& stop) const;
 
   FleetOptions options_;
   const Catalogue& catalogue_;
   std::unique_ptr<Depot> depot_;
   std::unique_ptr<Hub> own_hub_;
   const Hub* hub_ = nullptr;
+  const RemoteDepots* depots_ = nullptr;  // null: those of the environment
   const Clock& clock_;
 };
 

@@ -37,6 +37,9 @@ constexpr const char* kTable = R"({"models": [
     {"hub": "gone/repo", "quant": "Q4_0"}, {"hub": "user/repo", "quant": "Q4_0"}]},
   {"name": "demo", "title": "D", "license": "Apache-2.0", "bundled": "demo.gguf"}]})";
 
+// What manifest, configuration and list of chunks of a small model stay below.
+constexpr uint64_t kDocumentBytes = 5000;
+
 std::string Content(size_t size, uint32_t state) {
   std::string content(size, '\0');
   for (char& c : content) {
@@ -129,7 +132,9 @@ TEST_F(FleetTest, PullByShortNameThenResolveListShowVerifyRemove) {
 
   const auto removed = fleet.Remove("tiny");
   ASSERT_TRUE(removed) << removed.error().message;
-  EXPECT_EQ(removed->freed_bytes, content_.size());
+  EXPECT_GE(removed->freed_bytes, content_.size());
+  EXPECT_LT(removed->freed_bytes, content_.size() + kDocumentBytes);
+  EXPECT_EQ(Blobs(), 0U);
   EXPECT_THAT(fleet.List().value(), IsEmpty());
   EXPECT_EQ(fleet.Remove("tiny").error().code, ErrorCode::kNotFound);
 }
@@ -153,7 +158,7 @@ TEST_F(FleetTest, AHubReferenceWithoutQuantisationFindsWhatIsInstalled) {
   EXPECT_EQ(fleet.Resolve("hf.co/user/repo:Q4_0").error().code, ErrorCode::kFailedPrecondition);
   ASSERT_TRUE(Pull(fleet, "hf.co/user/repo:Q4_0"));
   EXPECT_EQ(fleet.Resolve("hf.co/user/repo")->name, "hf.co/user/repo:Q4_0") << "the default order";
-  EXPECT_EQ(fleet.Remove("hf.co/user/repo:Q8_0")->freed_bytes, 10U);
+  EXPECT_GE(fleet.Remove("hf.co/user/repo:Q8_0")->freed_bytes, 10U);
   EXPECT_THAT(fleet.List().value(), SizeIs(1));
 }
 
@@ -166,10 +171,10 @@ TEST_F(FleetTest, TwoNamesForTheSameBytesShareThem) {
   const auto copy = Pull(fleet, "hf.co/other/copy:Q4_0");
   ASSERT_TRUE(copy) << copy.error().message;
   EXPECT_EQ(copy->received_bytes, 0U);
-  EXPECT_EQ(Blobs(), 1U);
-  EXPECT_EQ(fleet.Remove("tiny")->freed_bytes, 0U);
+  EXPECT_EQ(Blobs(), 1U + 3 + 2) << "the weights, and of each its documents but for a shared list";
+  EXPECT_LT(fleet.Remove("tiny")->freed_bytes, kDocumentBytes);
   EXPECT_EQ(Read(fleet.Resolve("hf.co/other/copy")->path), content_);
-  EXPECT_EQ(fleet.Remove("hf.co/other/copy")->freed_bytes, content_.size());
+  EXPECT_GE(fleet.Remove("hf.co/other/copy")->freed_bytes, content_.size());
 }
 
 TEST_F(FleetTest, AStoppedPullIsShownAndGoesOnWhereItStopped) {
@@ -250,8 +255,9 @@ TEST_F(FleetTest, VerifyReportsADamagedFile) {
   const auto outcome = fleet.Verify("tiny", {}, {});
   ASSERT_TRUE(outcome);
   EXPECT_FALSE(outcome->good);
-  ASSERT_THAT(outcome->files, SizeIs(1));
+  ASSERT_THAT(outcome->files, SizeIs(2));
   EXPECT_FALSE(outcome->files[0].good);
+  EXPECT_TRUE(outcome->files[1].good) << "the list of chunks";
 }
 
 TEST_F(FleetTest, TheBundledModelIsTheFirstOneFoundAndCannotBeRemoved) {

@@ -67,6 +67,19 @@ void AppendModel(const ModelDirectory::Model& model, std::string* out) {
   *out += '}';
 }
 
+// This server as the client calls it: by the Host header, and the scheme that a proxy in front says
+// it was called with. Empty where that is no host; URLs are then paths.
+std::string BaseUrl(const net::Headers& headers) {
+  const std::string_view host = headers.Find("Host").value_or("");
+  const bool plain = std::ranges::all_of(host, [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+           c == '_' || c == '.' || c == ':' || c == '[' || c == ']';
+  });
+  if (host.empty() || !plain) return {};
+  const bool https = headers.Find("X-Forwarded-Proto") == "https";
+  return fmt::format("{}://{}", https ? "https" : "http", host);
+}
+
 double Mebibytes(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
 }  // namespace
@@ -156,6 +169,8 @@ void Gateway::RouteV1(Call& call) {
     if (RequireMethod(call, "GET")) ShowReceipt(call, path.substr(kReceiptPath.size()));
   } else if (path == "/v1/models/compatibility-check" || path == "/v1/models/npu-compatibility") {
     if (RequireMethod(call, "POST")) AdviseDevice(call, path == "/v1/models/npu-compatibility");
+  } else if (path == "/v1/models/download") {
+    if (RequireMethod(call, "POST")) DescribeDownload(call);
   } else if (path == "/v1/models") {
     if (RequireMethod(call, "GET")) ListModels(call);
   } else if (path == "/v1/models/deploy") {
@@ -366,6 +381,27 @@ void Gateway::AdviseDevice(Call& call, bool npu) {
                     : AnswerCompatibilityCheck(*parts_.devices, call.request.body);
   if (!answer) return SendFailure(call, answer.error());
   SendJson(call, 200, *std::move(answer));
+}
+
+void Gateway::DescribeDownload(Call& call) {
+  if (parts_.packages == nullptr) {
+    return SendFailure(call, {FailureCode::kNotFound, "this server is no depot"});
+  }
+  auto question = ParseDownload(call.request.body);
+  if (!question) return SendFailure(call, question.error());
+  const auth::KeyPolicy& policy = call.principal.policy;
+  if (!policy.models.empty() && std::ranges::find(policy.models, question->model) == policy.models.end()) {
+    return SendFailure(call, {FailureCode::kModelNotFound,
+                              fmt::format("this key may not use '{}'", question->model), "model"});
+  }
+  std::string base_url = BaseUrl(call.request.headers);
+  auto kept = std::make_shared<Call>(std::move(call));
+  parts_.packages->Describe(
+      *question, [kept, question = *question,
+                  base_url = std::move(base_url)](Result<PackageDepot::Package> package) {
+        if (!package) return SendFailure(*kept, DownloadFailure(package.error()));
+        SendJson(*kept, 200, DownloadBody(question, *package, base_url));
+      });
 }
 
 void Gateway::ListModels(Call& call) {

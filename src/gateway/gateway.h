@@ -8,6 +8,7 @@
 //   POST /v1/models/deploy                           POST /v1/models/npu-reset
 //   POST /v1/events                                  GET /v1/receipts/{request id}
 //   POST /v1/models/compatibility-check, /v1/models/npu-compatibility
+//   POST /v1/models/download
 //   /v1/admin/... (scope admin; gateway/admin)       GET /metrics (scope admin)
 //   GET /healthz, /readyz, /version (no key)
 #pragma once
@@ -30,6 +31,7 @@
 #include "gateway/device_advisor.h"
 #include "gateway/dispatch/dispatcher.h"
 #include "gateway/openai/chat_request.h"
+#include "gateway/package_depot.h"
 #include "gateway/provider/provider.h"
 #include "gateway/usage/usage_reader.h"
 #include "metrics/registry.h"
@@ -88,6 +90,7 @@ struct GatewayParts {
   metrics::Registry* metrics = nullptr;   // /metrics
   relay::Timers* timers = nullptr;        // heartbeats of streams; null: none
   DeviceAdvisor* devices = nullptr;       // /v1/models/compatibility-check, npu-compatibility
+  PackageDepot* packages = nullptr;       // /v1/models/download
 };
 
 // Thread: any.
@@ -120,6 +123,7 @@ class Gateway {
   void ShowMetrics(Call& call);
   bool RequireAdmin(Call& call);
   void AdviseDevice(Call& call, bool npu);
+  void DescribeDownload(Call& call);
   void ListModels(Call& call);
   void ShowModel(Call& call, std::string_view encoded_id);
   void MemoryStatus(Call& call);

@@ -79,6 +79,31 @@ std::map<std::string, std::string, std::less<>> ParseQuery(std::string_view quer
   return fields;
 }
 
+std::optional<BasicCredentials> ParseBasicCredentials(std::string_view authorization) {
+  constexpr std::string_view kScheme = "Basic ";
+  if (!EqualsIgnoreCase(authorization.substr(0, kScheme.size()), kScheme)) return std::nullopt;
+  std::string_view text = authorization.substr(kScheme.size());
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  while (text.ends_with('=')) text.remove_suffix(1);
+  std::string decoded;
+  uint32_t bits = 0;
+  int n_bits = 0;
+  for (const char c : text) {
+    const size_t value =
+        std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").find(c);
+    if (value == std::string_view::npos) return std::nullopt;
+    bits = (bits << 6 | static_cast<uint32_t>(value)) & 0xFFFFFF;
+    n_bits += 6;
+    if (n_bits < 8) continue;
+    n_bits -= 8;
+    decoded.push_back(static_cast<char>(bits >> n_bits & 0xFF));
+  }
+  const size_t colon = decoded.find(':');
+  if (colon == std::string::npos) return std::nullopt;
+  return BasicCredentials{.user = decoded.substr(0, colon), .password = decoded.substr(colon + 1)};
+}
+
 std::string_view ReasonPhrase(int status) {
   switch (status) {
     case 100:

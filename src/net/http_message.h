@@ -10,6 +10,7 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -52,6 +53,17 @@ class Headers {
   std::vector<Field> fields_;
 };
 
+// Takes the body of one request as it comes, for bodies that are too large to keep in memory
+// (HttpServerOptions::open_body). Destroyed without the handler having seen the request: the client
+// left, or the rest of the body was no HTTP.
+class BodySink {
+ public:
+  virtual ~BodySink() = default;
+  // The next bytes. False: that is enough for now, and reading goes on when `resume` is called; a
+  // call or two may still come. Thread: the connection's; must not block.
+  virtual bool Take(std::string_view bytes) = 0;
+};
+
 struct HttpRequest {
   std::string method;  // as sent, for example "POST"
   std::string target;  // as sent, for example "/v1/models/a%2Fb?limit=3"
@@ -59,6 +71,7 @@ struct HttpRequest {
   std::string query;   // target after the '?', still percent-encoded; empty where there is none
   Headers headers;
   std::string body;            // complete, with any chunked coding removed
+  std::shared_ptr<BodySink> body_sink = nullptr;  // what took the body instead
   std::string remote_address;  // "127.0.0.1:40312", "[::1]:40312"
 };
 
@@ -68,6 +81,14 @@ std::optional<std::string> PercentDecode(std::string_view text);
 // "a=1&b=x%20y" by name, decoded; '+' is a space. Of a name that comes twice the last counts; a
 // pair with a bad escape is left out.
 std::map<std::string, std::string, std::less<>> ParseQuery(std::string_view query);
+
+// What "Authorization: Basic ..." carries (RFC 7617).
+struct BasicCredentials {
+  std::string user;
+  std::string password;
+};
+// Nothing for another scheme, and for what is not base64 of "user:password".
+std::optional<BasicCredentials> ParseBasicCredentials(std::string_view authorization);
 
 // "OK" for 200, "" for a status without a registered phrase.
 std::string_view ReasonPhrase(int status);

@@ -51,5 +51,18 @@ TEST(ReasonPhraseTest, KnowsTheRegisteredOnes) {
   EXPECT_EQ(ReasonPhrase(299), "");
 }
 
+TEST(BasicCredentialsTest, UserAndPasswordAreDecoded) {
+  const auto both = ParseBasicCredentials("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");  // RFC 7617, 2
+  ASSERT_TRUE(both);
+  EXPECT_EQ(both->user, "Aladdin");
+  EXPECT_EQ(both->password, "open sesame");
+  EXPECT_EQ(ParseBasicCredentials("basic  YTpiOmM")->password, "b:c");
+  EXPECT_EQ(ParseBasicCredentials("Basic Og==")->password, "");
+  for (const char* bad :
+       {"", "Basic", "Basic ", "Basic YWJj", "Basic Y%3A", "Bearer YTpi", "BasicYTpi"}) {
+    EXPECT_FALSE(ParseBasicCredentials(bad)) << bad;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::net

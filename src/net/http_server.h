@@ -104,6 +104,12 @@ struct HttpServerOptions {
   };
   std::function<ErrorBody(int status, const Error& error)> render_error = nullptr;  // default: text
 
+  // Called with a request's head when a body is about to come: what takes that body in place of
+  // HttpRequest::body, without limit; null: max_body_bytes holds as usual. `resume` may be called
+  // from any thread and at any time. Called on I/O threads; must not block.
+  std::function<std::unique_ptr<BodySink>(const HttpRequest& head, std::function<void()> resume)>
+      open_body = nullptr;
+
   const Clock* clock = nullptr;  // for the timeouts; must outlive the server. Default: the real one
 };
 

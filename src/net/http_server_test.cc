@@ -1,8 +1,10 @@
 #include "net/http_server.h"
 
 #include <atomic>
+#include <functional>
 #include <future>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -305,6 +307,129 @@ TEST_F(HttpServerTest, RefusedBodyDoesNotResetTheClientThatStillSends) {
   const RawResponse response = client.ReadResponse();
   EXPECT_EQ(response.status, 413);
   EXPECT_TRUE(response.complete);
+}
+
+// ---- Bodies that a sink takes ------------------------------------------------------------------
+
+// Keeps what comes and lets the test say when it has enough.
+struct SinkLog {
+  std::mutex mutex;
+  std::string bytes;
+  bool full = false;
+  bool gone = false;
+  std::function<void()> resume;
+
+  size_t size() {
+    const std::lock_guard lock(mutex);
+    return bytes.size();
+  }
+};
+
+class LoggingSink final : public BodySink {
+ public:
+  explicit LoggingSink(SinkLog* log) : log_(log) {}
+  ~LoggingSink() override {
+    const std::lock_guard lock(log_->mutex);
+    log_->gone = true;
+  }
+  bool Take(std::string_view bytes) override {
+    const std::lock_guard lock(log_->mutex);
+    log_->bytes.append(bytes);
+    return !log_->full;
+  }
+
+ private:
+  SinkLog* log_;
+};
+
+HttpServerOptions SinkOptions(SinkLog* log) {
+  HttpServerOptions options;
+  options.max_body_bytes = 1000;
+  options.open_body = [log](const HttpRequest& head,
+                            std::function<void()> resume) -> std::unique_ptr<BodySink> {
+    if (head.method != "PATCH") return nullptr;
+    log->resume = std::move(resume);
+    return std::make_unique<LoggingSink>(log);
+  };
+  return options;
+}
+
+TEST_F(HttpServerTest, ASinkTakesABodyBeyondTheLimitAndTheHandlerGetsTheSink) {
+  SinkLog log;
+  Start(SinkOptions(&log));
+  RawClient client(server_->port());
+  const std::string body(3 << 20, 'b');
+  ASSERT_TRUE(client.Send("PATCH /u HTTP/1.1\r\nHost: h\r\nContent-Length: 3145728\r\n\r\n"));
+  ASSERT_TRUE(client.Send(body));
+  {
+    Exchange exchange = Next();
+    EXPECT_EQ(exchange.request.body, "");
+    EXPECT_NE(dynamic_cast<LoggingSink*>(exchange.request.body_sink.get()), nullptr);
+    EXPECT_EQ(log.bytes, body);
+    exchange.response->SendFull(202, {}, "");
+  }
+  EXPECT_EQ(client.ReadResponse().status, 202);
+  EXPECT_TRUE(log.gone);
+  // The same connection, a chunked body, and a request that no sink wants.
+  log.bytes.clear();
+  ASSERT_TRUE(client.Send(
+      "PATCH /u HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+  Next().response->SendFull(202, {}, "");
+  EXPECT_EQ(log.bytes, "abc");
+  EXPECT_EQ(client.ReadResponse().status, 202);
+  ASSERT_TRUE(client.Send("POST /u HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxy"));
+  EXPECT_EQ(Next().request.body, "xy");
+  EXPECT_EQ(client.ReadResponse().status, 500) << "its response was dropped";
+  ASSERT_TRUE(client.Send("POST /u HTTP/1.1\r\nHost: h\r\nContent-Length: 1001\r\n\r\n"));
+  EXPECT_EQ(client.ReadResponse().status, 413);
+}
+
+TEST_F(HttpServerTest, AFullSinkSlowsTheClientDownUntilItResumes) {
+  SinkLog log;
+  log.full = true;
+  Start(SinkOptions(&log));
+  RawClient client(server_->port());
+  const std::string body(32 << 20, 'b');
+  std::thread sender([&] {
+    client.Send("PATCH /u HTTP/1.1\r\nHost: h\r\nContent-Length: 33554432\r\n\r\n");
+    client.Send(body);
+  });
+  ASSERT_TRUE(Eventually([&] { return log.size() > 0; }));
+  size_t before = 0;
+  // Each resume lets about one read through, far less than what the client wants to send.
+  for (int i = 0; i < 3; ++i) {
+    before = log.size();
+    log.resume();
+    ASSERT_TRUE(Eventually([&] { return log.size() > before; }));
+    EXPECT_LE(log.size() - before, size_t{64} << 10);
+  }
+  EXPECT_LT(log.size(), size_t{1} << 20);
+  {
+    const std::lock_guard lock(log.mutex);
+    log.full = false;
+  }
+  log.resume();
+  Exchange exchange = Next();
+  sender.join();
+  EXPECT_EQ(log.size(), body.size());
+  exchange.response->SendFull(202, {}, "");
+  EXPECT_EQ(client.ReadResponse().status, 202);
+}
+
+TEST_F(HttpServerTest, ASinkGoesWithAClientThatLeaves) {
+  SinkLog log;
+  Start(SinkOptions(&log));
+  {
+    RawClient client(server_->port());
+    ASSERT_TRUE(client.Send("PATCH /u HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc"));
+    ASSERT_TRUE(Eventually([&] { return log.size() == 3; }));
+    client.Reset();
+  }
+  EXPECT_TRUE(Eventually([&] {
+    const std::lock_guard lock(log.mutex);
+    return log.gone;
+  }));
+  log.resume();  // late, and no harm
 }
 
 TEST_F(HttpServerTest, ConnectionsBeyondTheLimitGet503) {

@@ -16,7 +16,8 @@ TEST = re.compile(r"(_test\.cc$|/testing/)")
 # Rooms of a wing that its door's signature is made of, so that they are part of the door.
 DOORS = {room: {"app"} for room in (
     "gateway/provider", "gateway/admin", "gateway/auth", "gateway/dispatch", "gateway/relay",
-    "gateway/router", "gateway/upstream", "gateway/privacy", "gateway/usage", "fleet/deploy")}
+    "gateway/router", "gateway/upstream", "gateway/privacy", "gateway/usage", "fleet/deploy",
+    "fleet/depot")}
 
 
 def read_layers():

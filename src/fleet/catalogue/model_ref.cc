@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "fleet/catalogue/oci.h"
+
 namespace tandem::fleet {
 namespace {
 
@@ -49,6 +51,22 @@ Result<ModelRef> ParseHubRef(std::string_view text, std::string_view rest) {
   return ref;
 }
 
+Result<ModelRef> ParseDepotRef(std::string_view text) {
+  const size_t host = text.find("://") + 3;
+  const size_t slash = text.find('/', host);
+  const bool http = text.starts_with("http://") || text.starts_with("https://");
+  std::string_view name = slash == text.npos ? std::string_view() : text.substr(slash + 1);
+  name = name.substr(0, name.find('@'));
+  const oci::Address address = oci::AddressOf(name);
+  if (!http || !oci::IsRepository(address.repository) || !oci::IsTag(address.tag)) {
+    return BadReference(text,
+                        "of URLs https://huggingface.co/USER/REPO is understood, and that of "
+                        "a package in a depot, http://HOST:PORT/NAME:TAG");
+  }
+  return ModelRef{
+      .kind = ModelRef::Kind::kDepot, .name = oci::NameOf(address), .url = std::string(text)};
+}
+
 bool LooksLikeFile(std::string_view text) {
   return text.contains('/') || Upper(text).ends_with(".GGUF");
 }
@@ -63,17 +81,19 @@ Result<ModelRef> ParseModelRef(std::string_view text, const Catalogue& catalogue
   if (const std::string_view rest = BehindHubHost(text); !rest.empty()) {
     return ParseHubRef(text, rest);
   }
-  if (text.contains("://")) {
-    return BadReference(text, "of URLs only https://huggingface.co/USER/REPO is understood");
-  }
   if (text.contains('\0')) return BadReference("...", "it holds a NUL byte");
+  if (text.contains("://")) return ParseDepotRef(text);
   if (LooksLikeFile(text)) {
     const std::filesystem::path file(text);
     if (!file.has_filename()) return BadReference(text, "it is a directory; name a .gguf file");
     return ModelRef{.kind = ModelRef::Kind::kFile, .name = file.stem().string(), .file = file};
   }
-  if (!IsSafeFileName(text)) {
-    return BadReference(text, "a name is made of letters, digits, '.', '_' and '-'");
+  const size_t colon = text.find(':');
+  const bool tagged = colon != text.npos;
+  if (!IsSafeFileName(text.substr(0, colon)) || (tagged && !oci::IsTag(text.substr(colon + 1)))) {
+    return BadReference(text,
+                        "a name is made of letters, digits, '.', '_' and '-', and may have a "
+                        "tag such as ':int4'");
   }
   return ModelRef{.kind = ModelRef::Kind::kName, .name = std::string(text)};
 }

@@ -8,6 +8,7 @@
 #include <boost/json.hpp>
 
 #include "crypto/digest.h"
+#include "fleet/fetch/content_digest.h"
 #include "fleet/fetch/gguf_choice.h"
 #include "os/paths.h"
 
@@ -19,15 +20,6 @@ using net::TransferRequest;
 
 // The largest listings (tens of thousands of files) stay below this.
 constexpr size_t kMaxListingBytes = 32UL << 20;
-
-class Sha256Digest final : public net::ContentDigest {
- public:
-  void Update(std::string_view bytes) override { sha256_.Update(bytes); }
-  std::string FinishHex() override { return crypto::Hex(sha256_.Finish()); }
-
- private:
-  crypto::Sha256 sha256_;
-};
 
 std::unexpected<Error> ModelError(ErrorCode code, std::string message) {
   return std::unexpected(Error{code, std::move(message), "model"});
@@ -293,7 +285,7 @@ Result<HubModel> Hub::Select(const HubSource& source, const std::stop_token& sto
 
 Result<net::DownloadOutcome> Hub::Download(const HubFile& file,
                                            const std::filesystem::path& destination,
-                                           const std::filesystem::path& part,
+                                           const std::filesystem::path& part, const Limits& limits,
                                            const net::DownloadProgressFn& progress,
                                            const std::stop_token& stop) const {
   return net::Download({.sources = {{.url = file.url, .bearer_token = options_.token}},
@@ -302,6 +294,8 @@ Result<net::DownloadOutcome> Hub::Download(const HubFile& file,
                         .size_bytes = file.size_bytes,
                         .digest_hex = file.sha256,
                         .make_digest = [] { return std::make_unique<Sha256Digest>(); },
+                        .chunks = limits.chunks,
+                        .max_bytes_per_second = limits.max_bytes_per_second,
                         .transfer = options_.transfer,
                         .retry = options_.retry},
                        surroundings_, progress, stop);

@@ -67,10 +67,14 @@ class Hub {
   //   kUnavailable, kDeadlineExceeded, kCancelled, kCorrupt
   Result<HubModel> Select(const HubSource& source, const std::stop_token& stop) const;
 
+  struct Limits {
+    const net::ChunkDigests* chunks = nullptr;  // known from an earlier download
+    uint64_t max_bytes_per_second = 0;          // 0: none
+  };
   // Downloads one file to `destination` by way of `part`. Errors: as net::Download.
   Result<net::DownloadOutcome> Download(const HubFile& file,
                                         const std::filesystem::path& destination,
-                                        const std::filesystem::path& part,
+                                        const std::filesystem::path& part, const Limits& limits,
                                         const net::DownloadProgressFn& progress,
                                         const std::stop_token& stop) const;
 

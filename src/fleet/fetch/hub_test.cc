@@ -70,7 +70,7 @@ TEST_F(HubTest, TheTokenGoesToTheHubOnly) {
   ASSERT_TRUE(model) << model.error().message;
   const os::TempDir dir;
   const auto outcome = Open("hf_abc").Download(model->files[0], dir / "blob", dir / "blob.part", {},
-                                               stop_.get_token());
+                                               {}, stop_.get_token());
   ASSERT_TRUE(outcome) << outcome.error().message;
   EXPECT_THAT(fake_.hub_requests(), SizeIs(3));
   for (const auto& request : fake_.hub_requests()) {

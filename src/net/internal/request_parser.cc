@@ -29,9 +29,11 @@ bool NamesAnotherHttpVersion(std::string_view request_line) {
 
 }  // namespace
 
-RequestParser::RequestParser(const Limits& limits) : limits_(limits) {
+RequestParser::RequestParser(const Limits& limits, OpenBody open_body)
+    : limits_(limits), open_body_(std::move(open_body)) {
   header_limit(static_cast<std::uint32_t>(std::min<size_t>(limits.max_header_bytes, 1u << 30)));
-  body_limit(limits.max_body_bytes);
+  // Ours holds only where no sink takes the body, which is not known yet.
+  body_limit(boost::none);
   eager(true);
 }
 
@@ -75,11 +77,6 @@ RequestParser::Outcome RequestParser::FailFromParser(const ErrorCodeOut& ec,
     return Fail(431, ErrorCode::kResourceExhausted,
                 fmt::format("the request's headers are larger than the {} bytes allowed",
                             limits_.max_header_bytes));
-  }
-  if (ec == http::error::body_limit) {
-    return Fail(413, ErrorCode::kResourceExhausted,
-                fmt::format("the request's body is larger than the {} bytes allowed",
-                            limits_.max_body_bytes));
   }
   if (ec == http::error::bad_version && NamesAnotherHttpVersion(data.substr(0, data.find('\n')))) {
     return Fail(505, ErrorCode::kUnsupported, "only HTTP/1.1 and HTTP/1.0 are spoken here");
@@ -141,22 +138,47 @@ void RequestParser::on_header_impl(ErrorCodeOut& ec) {
     }
     expects_continue_ = true;
   }
+  const auto length = content_length();
+  if (open_body_ && (n_codings > 0 || (length && *length > 0))) {
+    request_.body_sink = open_body_(request_);
+  }
+  if (!request_.body_sink && length && *length > limits_.max_body_bytes) RefuseBody(ec);
+}
+
+void RequestParser::RefuseBody(ErrorCodeOut& ec) {
+  Refuse(413, ErrorCode::kResourceExhausted,
+         fmt::format("the request's body is larger than the {} bytes allowed",
+                     limits_.max_body_bytes),
+         ec);
+}
+
+void RequestParser::on_chunk_header_impl(std::uint64_t size, BeastView, ErrorCodeOut& ec) {
+  if (!request_.body_sink && size > limits_.max_body_bytes - body_bytes_) RefuseBody(ec);
+}
+
+void RequestParser::TakeBody(std::string_view bytes) {
+  body_bytes_ += bytes.size();
+  if (!request_.body_sink) {
+    request_.body.append(bytes);
+  } else if (!request_.body_sink->Take(bytes)) {
+    sink_is_full_ = true;
+  }
 }
 
 void RequestParser::on_body_init_impl(const boost::optional<std::uint64_t>& content_length,
                                       ErrorCodeOut&) {
-  if (content_length) {
+  if (content_length && !request_.body_sink) {
     request_.body.reserve(std::min<std::uint64_t>(*content_length, kMaxReservedBodyBytes));
   }
 }
 
 std::size_t RequestParser::on_body_impl(BeastView body, ErrorCodeOut&) {
-  request_.body.append(body.data(), body.size());
+  TakeBody({body.data(), body.size()});
   return body.size();
 }
 
 std::size_t RequestParser::on_chunk_body_impl(std::uint64_t, BeastView body, ErrorCodeOut&) {
-  request_.body.append(body.data(), body.size());
+  TakeBody({body.data(), body.size()});
   return body.size();
 }
 

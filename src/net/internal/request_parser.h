@@ -4,8 +4,12 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include <boost/beast/http/basic_parser.hpp>
 
@@ -21,7 +25,10 @@ class RequestParser final : private boost::beast::http::basic_parser<true> {
     size_t max_body_bytes = 0;
   };
 
-  explicit RequestParser(const Limits& limits);
+  // Null, or what it returns null: the body goes into the request.
+  using OpenBody = std::function<std::unique_ptr<BodySink>(const HttpRequest& head)>;
+
+  explicit RequestParser(const Limits& limits, OpenBody open_body = nullptr);
 
   enum class Outcome {
     kNeedMore,  // feed the bytes that were not consumed again, with more after them
@@ -37,7 +44,9 @@ class RequestParser final : private boost::beast::http::basic_parser<true> {
   bool started() const { return got_some(); }
   bool header_complete() const { return is_header_done(); }
   bool expects_continue() const { return expects_continue_; }
-  bool body_started() const { return !request_.body.empty(); }
+  bool body_started() const { return body_bytes_ > 0; }
+  // The sink has enough for now. Asking takes the answer back.
+  bool TakeSinkIsFull() { return std::exchange(sink_is_full_, false); }
   // What the client asks for; HTTP/1.0 closes by default.
   bool wants_keep_alive() const { return keep_alive(); }
   bool is_http_1_0() const { return version_ == 10; }
@@ -63,12 +72,18 @@ class RequestParser final : private boost::beast::http::basic_parser<true> {
   void on_body_init_impl(const boost::optional<std::uint64_t>& content_length,
                          ErrorCodeOut&) override;
   std::size_t on_body_impl(BeastView body, ErrorCodeOut&) override;
-  void on_chunk_header_impl(std::uint64_t, BeastView, ErrorCodeOut&) override {}
+  void on_chunk_header_impl(std::uint64_t size, BeastView, ErrorCodeOut& ec) override;
   std::size_t on_chunk_body_impl(std::uint64_t, BeastView body, ErrorCodeOut&) override;
   void on_finish_impl(ErrorCodeOut&) override {}
 
+  void TakeBody(std::string_view bytes);
+  void RefuseBody(ErrorCodeOut& ec);
+
   const Limits limits_;
+  const OpenBody open_body_;
   HttpRequest request_;
+  uint64_t body_bytes_ = 0;
+  bool sink_is_full_ = false;
   size_t field_bytes_ = 0;
   int version_ = 11;
   bool expects_continue_ = false;

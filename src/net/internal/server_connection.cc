@@ -147,7 +147,7 @@ void ServerConnection::RefuseAndClose(int status, const Error& error) {
 
 void ServerConnection::ContinueReading() {
   if (is_closed_ || waiting_readable_) return;
-  if (end_of_input_ || (in_.size() >= kMaxAheadBytes && !parser_)) return WatchForReset();
+  if (end_of_input_ || paused_ || (in_.size() >= kMaxAheadBytes && !parser_)) return WatchForReset();
   waiting_readable_ = true;
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
     self->waiting_readable_ = false;
@@ -193,6 +193,27 @@ void ServerConnection::WatchForReset() {
   });
 }
 
+// Bytes that a full sink does not want yet stay in the kernel, which then slows the client down.
+void ServerConnection::Pause() {
+  paused_ = true;
+  read_deadline_ = SteadyTime::max();
+}
+
+void ServerConnection::Resume() {
+  if (is_closed_ || !std::exchange(paused_, false)) return;
+  if (parser_) read_deadline_ = shard_->server->clock->Now() + shard_->server->options.body_timeout;
+  ContinueReading();
+}
+
+std::unique_ptr<BodySink> ServerConnection::OpenBody(const HttpRequest& head) {
+  return shard_->server->options.open_body(
+      head, [weak = weak_from_this(), loop = shard_->loop] {
+        boost::asio::post(loop->context, [weak] {
+          if (const auto self = weak.lock()) self->Resume();
+        });
+      });
+}
+
 void ServerConnection::Consume(std::string_view data) {
   const bool waited = !in_.empty();
   if (waited) {
@@ -220,7 +241,10 @@ size_t ServerConnection::Parse(std::string_view data) {
   const HttpServerOptions& options = shard_->server->options;
   if (data.empty() || lingering_) return 0;
   if (!parser_) {
-    parser_.emplace(RequestParser::Limits{options.max_header_bytes, options.max_body_bytes});
+    RequestParser::OpenBody open_body;
+    if (options.open_body) open_body = [this](const HttpRequest& head) { return OpenBody(head); };
+    parser_.emplace(RequestParser::Limits{options.max_header_bytes, options.max_body_bytes},
+                    std::move(open_body));
     read_deadline_ = shard_->server->clock->Now() + options.header_timeout;
   }
   size_t used = 0;
@@ -234,6 +258,7 @@ size_t ServerConnection::Parse(std::string_view data) {
     case RequestParser::Outcome::kNeedMore:
       if (!parser_->header_complete()) break;
       read_deadline_ = shard_->server->clock->Now() + options.body_timeout;
+      if (parser_->TakeSinkIsFull()) Pause();
       if (parser_->expects_continue() && !sent_continue_ && used == data.size() &&
           !parser_->body_started()) {
         sent_continue_ = true;

@@ -93,6 +93,9 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void OnReadable();
   void OnEndOfInput();
   void WatchForReset();
+  std::unique_ptr<BodySink> OpenBody(const HttpRequest& head);
+  void Pause();
+  void Resume();
   void Consume(std::string_view data);
   size_t Parse(std::string_view data);
   void Dispatch();
@@ -124,6 +127,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool end_of_input_ = false;
   bool lingering_ = false;  // all sent, our side shut; waiting for the client to close
   bool sent_continue_ = false;
+  bool paused_ = false;     // the body's sink has enough
   bool is_closed_ = false;
   struct {
     std::string head;       // status line and headers, interim responses, chunk size
