@@ -1,6 +1,8 @@
 #include "engine/kernels/activations.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <iterator>
 
 #include "base/check.h"
@@ -35,6 +37,38 @@ void QuantizeTokens(const TileSet& set, const float* x, int64_t x_stride, const 
       set.norm_quantize(x + t * x_stride, weight, eps, n_cols, group, block_tokens, slot, block);
     }
   }
+}
+
+void CopyToken(const TileSet& set, const std::byte* activations, int64_t t, int64_t n_tokens,
+               int64_t n_cols, int group, std::byte* block) {
+  TANDEM_CHECK(0 <= t && t < n_tokens);
+  const int block_tokens = BlockTokens(set, n_tokens);
+  const int64_t n_tiles = TileCount(n_cols);
+  const std::byte* from = activations + t / block_tokens * BlockBytes(n_tiles, group, block_tokens);
+  const int64_t slot = t % block_tokens;
+  constexpr int64_t kChunkBytes = 4;
+  for (int64_t chunk = 0; chunk < n_tiles * kTileCols / kChunkBytes; ++chunk) {
+    std::memcpy(block + chunk * kChunkBytes, from + (chunk * block_tokens + slot) * kChunkBytes,
+                kChunkBytes);
+  }
+  const float* from_scales = BlockScales(from, n_tiles, block_tokens) + slot;
+  auto* scales = const_cast<float*>(BlockScales(block, n_tiles, 1));
+  for (int64_t g = 0; g < n_tiles * kTileCols / group; ++g) {
+    scales[g] = from_scales[g * block_tokens];
+  }
+}
+
+double TokenNorm(const std::byte* block, int64_t n_cols, int group) {
+  const int64_t n_tiles = TileCount(n_cols);
+  const auto* codes = reinterpret_cast<const int8_t*>(block);
+  const float* scales = BlockScales(block, n_tiles, 1);
+  double squares = 0;
+  for (int64_t g = 0; g < n_tiles * kTileCols / group; ++g, codes += group) {
+    int32_t sum = 0;
+    for (int i = 0; i < group; ++i) sum += codes[i] * codes[i];
+    squares += double{scales[g]} * scales[g] * sum;
+  }
+  return std::sqrt(squares);
 }
 
 void MultiplyStrips(const TileSet& set, Scheme scheme, const std::byte* strips, int64_t n_rows,

@@ -45,6 +45,17 @@ void QuantizeTokens(const TileSet& set, const float* x, int64_t x_stride, const 
                     double eps, int64_t begin, int64_t end, int64_t n_tokens, int64_t n_cols,
                     int group, std::byte* dst);
 
+// One token of a batch, in a block of one, as TileSet::fine_dot reads it.
+//   activations  of QuantizeTokens, with the same n_tokens, n_cols and group;  t in [0, n_tokens)
+//   block (out)  ActivationBytes(set, 1, n_cols, group), aligned to 64; its sums and offsets are
+//                left as they are
+void CopyToken(const TileSet& set, const std::byte* activations, int64_t t, int64_t n_tokens,
+               int64_t n_cols, int group, std::byte* block);
+
+// The Euclidean norm of a token as it was quantised; NaN for one that is not finite.
+//   block  of CopyToken
+double TokenNorm(const std::byte* block, int64_t n_cols, int group);
+
 // y = x W^T for the rows of consecutive strips.
 //   strips       as TileKernels wants them, n_rows rows of n_cols columns
 //   activations  of QuantizeTokens, with the scheme's group, n_cols and n_tokens

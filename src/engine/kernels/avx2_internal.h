@@ -33,6 +33,10 @@ void quantize_q8_f32_1x8_avx2(const float* x, int64_t n_cols, int group, int blo
 void norm_quantize_q8_f32_1x8_avx2(const float* x, const float* weight, double eps, int64_t n_cols,
                                    int group, int block_tokens, int slot, std::byte* block);
 
+// fine_avx2.cc; likewise.
+float fine_dot_f32_q8_qf_1x1_avx2(const std::byte* codes, const std::byte* scales, int bits,
+                                  int group, int64_t n_tiles, const std::byte* block);
+
 namespace {
 
 // ((0+4)+(2+6)) + ((1+5)+(3+7)): the order that kernels.h promises.

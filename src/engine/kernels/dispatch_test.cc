@@ -171,6 +171,12 @@ void WrongNormQuantize(const float* x, const float* weight, double eps, int64_t 
                        int block_tokens, int slot, std::byte* block) {
   kTilesScalar.norm_quantize(x, weight, eps * 1.1, n_cols, group, block_tokens, slot, block);
 }
+// Off by one rounding.
+float WrongFineDot(const std::byte* codes, const std::byte* scales, int bits, int group,
+                   int64_t n_tiles, const std::byte* block) {
+  if (bits == 3) return kTilesScalar.fine_dot(codes, scales, bits, group, n_tiles, block);
+  return std::nextafter(kTilesScalar.fine_dot(codes, scales, bits, group, n_tiles, block), 1e9F);
+}
 // A set whose tile kernels are the reference's but for one.
 template <void (*change)(TileSet*)>
 void ChangeTiles(KernelSet* set) {
@@ -185,6 +191,7 @@ TileKernels& Tiles(TileSet* set, Scheme scheme) { return set->schemes[static_cas
 void BreakTileGemv(TileSet* set) { Tiles(set, Scheme::kInt4G32).gemv = WrongTileGemv; }
 void BreakTileGemm(TileSet* set) { Tiles(set, Scheme::kInt8G128).gemm = WrongTileGemm; }
 void BreakQuantize(TileSet* set) { set->quantize = WrongQuantize; }
+void BreakFineDot(TileSet* set) { set->fine_dot = WrongFineDot; }
 void BreakNormQuantize(TileSet* set) { set->norm_quantize = WrongNormQuantize; }
 
 struct Broken {
@@ -227,6 +234,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Broken{"TileGemm", ChangeTiles<BreakTileGemm>, "gemm of int8g128"},
                       Broken{"Quantize", ChangeTiles<BreakQuantize>,
                              "self-test of the scalar kernels failed: quantize by 32"},
+                      Broken{"FineDot", ChangeTiles<BreakFineDot>, "fine_dot of 4 bits by 32"},
                       Broken{"NormQuantize", ChangeTiles<BreakNormQuantize>, "norm_quantize"},
                       Broken{"Half", [](KernelSet* s) { s->half_from_float = WrongHalf; },
                              "half_from_float"}),

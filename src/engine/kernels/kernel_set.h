@@ -69,6 +69,15 @@ struct TileSet {
   //   weight [n_cols] f32
   void (*norm_quantize)(const float* x, const float* weight, double eps, int64_t n_cols, int group,
                         int block_tokens, int slot, std::byte* block) = nullptr;
+  // One row of a fine plane (fine_plane.h) times one token, by this rule, so that it is the same
+  // everywhere: lane l of 8 has, for each group of columns, the exact sum of the products of the
+  // columns with index / 4 mod 8 = l; acc[l] = fma(float(sum), (half(scale) * 2^-bits) * activation
+  // scale, acc[l]), groups in order, from 0; the result is ((0+4)+(2+6)) + ((1+5)+(3+7)).
+  //   codes   FineRowBytes(bits, n_cols)
+  //   scales  the row's first in its strip; those of the next groups follow 2 kStripRows bytes
+  //   apart bits    3 or 4;  group 32 or 128, of the strips block   one token, in a block of one
+  float (*fine_dot)(const std::byte* codes, const std::byte* scales, int bits, int group,
+                    int64_t n_tiles, const std::byte* block) = nullptr;
 
   const TileKernels& ForScheme(Scheme scheme) const { return schemes[static_cast<int>(scheme)]; }
 };

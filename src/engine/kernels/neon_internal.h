@@ -18,6 +18,10 @@ void norm_quantize_q8_f32_1x4_neon_dotprod(const float* x, const float* weight, 
                                            int64_t n_cols, int group, int block_tokens, int slot,
                                            std::byte* block);
 
+// fine_neon_dotprod.cc; likewise.
+float fine_dot_f32_q8_qf_1x1_neon_dotprod(const std::byte* codes, const std::byte* scales, int bits,
+                                          int group, int64_t n_tiles, const std::byte* block);
+
 namespace {
 
 constexpr int kNeonPanelTokens = 8;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/kernels/activations.h"
+#include "engine/kernels/fine_plane.h"
 #include "engine/kernels/kernels.h"
 #include "engine/kernels/tile_internal.h"
 #include "engine/quant/codec.h"
@@ -352,6 +353,26 @@ Status TestTiles(const KernelSet& set, Scheme scheme, int64_t n_cols,
   return {};
 }
 
+Status TestFineDot(const KernelSet& set, int bits, int group, Noise* noise) {
+  constexpr int64_t kCols = 300;  // whole tiles and a part of one
+  std::vector<int8_t> codes(kCols);
+  for (int8_t& code : codes) {
+    code = static_cast<int8_t>(std::floor(noise->Next() * static_cast<float>(1 << (bits - 1))));
+  }
+  std::vector<std::byte> row(FineRowBytes(bits, kCols));
+  PackFineRow(bits, codes, row.data());
+  const std::vector<float> x = noise->Take(kCols);
+  Aligned block(BlockBytes(TileCount(kCols), group, 1));
+  kTilesScalar.quantize(x.data(), kCols, group, 1, 0, block.data());
+  std::vector<uint16_t> scales(TileCount(kCols) * (kTileCols / group) * kStripRows);
+  for (uint16_t& scale : scales) scale = quant::FloatToHalf(noise->Next());
+  const auto* row_scales = reinterpret_cast<const std::byte*>(scales.data() + kStripRows - 1);
+  return Same(
+      set, fmt::format("fine_dot of {} bits by {}", bits, group), 0,
+      set.tiles->fine_dot(row.data(), row_scales, bits, group, TileCount(kCols), block.data()),
+      kTilesScalar.fine_dot(row.data(), row_scales, bits, group, TileCount(kCols), block.data()));
+}
+
 Status TestQuantize(const KernelSet& set, int group, Noise* noise) {
   constexpr int64_t kCols = 277;  // whole groups, whole vectors and a tail
   constexpr int kBlockTokens = 3;
@@ -392,6 +413,11 @@ Status SelfTest(const KernelSet& set) {
   TANDEM_RETURN_IF_ERROR(TestIntegerAttention(set, &noise));
   TANDEM_RETURN_IF_ERROR(TestElementwise(set, &noise));
   for (const int group : {32, 128}) TANDEM_RETURN_IF_ERROR(TestQuantize(set, group, &noise));
+  for (const int group : {32, 128}) {
+    for (int bits = kMinFineBits; bits <= kMaxFineBits; ++bits) {
+      TANDEM_RETURN_IF_ERROR(TestFineDot(set, bits, group, &noise));
+    }
+  }
   for (const Scheme scheme : kTileSchemes) {
     // Two tiles, the second of three columns; every size of block.
     TANDEM_RETURN_IF_ERROR(TestTiles(set, scheme, 131, {1, 2, 3, 4, 5, 8, 9, 14}, &noise));

@@ -267,6 +267,7 @@ consteval TileSet MakeSet() {
   set.panel_tokens = kPanelTokens;
   set.quantize = quantize_q8_f32_1x8_avx2;
   set.norm_quantize = norm_quantize_q8_f32_1x8_avx2;
+  set.fine_dot = fine_dot_f32_q8_qf_1x1_avx2;
   return set;
 }
 

@@ -131,6 +131,7 @@ consteval TileSet MakeSet() {
   set.panel_tokens = kNeonPanelTokens;
   set.quantize = quantize_q8_f32_1x4_neon_dotprod;
   set.norm_quantize = norm_quantize_q8_f32_1x4_neon_dotprod;
+  set.fine_dot = fine_dot_f32_q8_qf_1x1_neon_dotprod;
   return set;
 }
 

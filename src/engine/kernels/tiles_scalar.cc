@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/kernels/fine_plane.h"
 #include "engine/kernels/tile_internal.h"
 #include "engine/quant/half.h"
 
@@ -154,6 +155,33 @@ void norm_quantize_q8_f32_1x1_scalar(const float* x, const float* weight, double
                 [&](int64_t i) { return x[i] * scale * weight[i]; });
 }
 
+float fine_dot_f32_q8_qf_1x1_scalar(const std::byte* codes, const std::byte* scales, int bits,
+                                    int group, int64_t n_tiles, const std::byte* block) {
+  constexpr int kLanes = 8;
+  const auto* x = reinterpret_cast<const int8_t*>(block);
+  const float* x_scales = BlockScales(block, n_tiles, 1);
+  const float step = 1.0F / static_cast<float>(1 << bits);
+  float acc[kLanes] = {};
+  for (int64_t tile = 0; tile < n_tiles; ++tile) {
+    int8_t fine[kTileCols];
+    UnpackFineRow(bits, codes + tile * (kTileCols / 8) * bits, fine);
+    for (int begin = 0; begin < kTileCols; begin += group) {
+      int32_t sums[kLanes] = {};
+      for (int i = begin; i < begin + group; ++i) {
+        sums[i / 4 % kLanes] += fine[i] * x[tile * kTileCols + i];
+      }
+      uint16_t half;
+      std::memcpy(&half, scales, sizeof half);
+      scales += kStripRows * 2;
+      const float scale = quant::HalfToFloat(half) * step * *x_scales++;
+      for (int l = 0; l < kLanes; ++l) {
+        acc[l] = std::fma(static_cast<float>(sums[l]), scale, acc[l]);
+      }
+    }
+  }
+  return ((acc[0] + acc[4]) + (acc[2] + acc[6])) + ((acc[1] + acc[5]) + (acc[3] + acc[7]));
+}
+
 template <Scheme scheme>
 constexpr void Register(TileSet* set) {
   set->schemes[static_cast<int>(scheme)] = {.gemv = gemv_f32_q8_any_16x1_scalar<scheme>,
@@ -169,6 +197,7 @@ consteval TileSet MakeSet() {
   set.panel_tokens = kPanelTokens;
   set.quantize = quantize_q8_f32_1x1_scalar;
   set.norm_quantize = norm_quantize_q8_f32_1x1_scalar;
+  set.fine_dot = fine_dot_f32_q8_qf_1x1_scalar;
   return set;
 }
 

@@ -75,7 +75,15 @@ class Reader {
 }  // namespace
 
 std::string_view Tensor::type_name() const {
-  return layout == Layout::kStrips ? kernels::GetScheme(scheme).name : quant::GetType(type).name;
+  switch (layout) {
+    case Layout::kStrips:
+      return kernels::GetScheme(scheme).name;
+    case Layout::kRows:
+      return quant::GetType(type).name;
+    case Layout::kFine:
+      return FineTypeName(fine_bits);
+  }
+  return {};
 }
 
 File::~File() = default;

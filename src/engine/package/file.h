@@ -41,6 +41,7 @@ inline constexpr std::string_view kMagic = "TANDEMPK";
 enum class Layout {
   kStrips,  // strips and tiles, as the integer kernels read them
   kRows,    // rows of GGUF blocks, one after the other: tables of which single rows are looked up
+  kFine,    // what the int4 codes of a tensor in strips leave over (engine/kernels/fine_plane.h)
 };
 
 // A matrix of the model.
@@ -49,16 +50,19 @@ struct Tensor {
   Layout layout = Layout::kStrips;
   kernels::Scheme scheme = kernels::Scheme::kInt4G128;  // of kStrips
   quant::Type type = quant::Type::kF32;                 // of kRows
+  int fine_bits = 0;                                    // of kFine: 3 or 4
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   const std::byte* data = nullptr;  // aligned to kernels::kStripAlignment
   uint64_t n_bytes = 0;
   uint64_t offset = 0;  // in the file
   crypto::Digest sha256 = {};
-  std::string source;         // its type in the model file that was packed, such as "Q4_K"
-  double relative_error = 0;  // rms(packed - source) / rms(source); 0: the same values
+  std::string source;  // its type in the model file that was packed, such as "Q4_K"
+  // rms(packed - source) / rms(source); 0: the same values. Of strips with a fine plane: of the
+  // strips alone, and the fine plane has that of both together.
+  double relative_error = 0;
 
-  // "int4g128", "Q8_0".
+  // "int4g128", "Q8_0", "fine3".
   std::string_view type_name() const;
   std::span<const std::byte> bytes() const { return {data, n_bytes}; }
 };

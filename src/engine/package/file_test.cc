@@ -56,7 +56,7 @@ TEST(PackageFileTest, GivesBackWhatWasWritten) {
   const AlignedBytes bytes(SmallPackage());
   const auto file = File::Parse(bytes.bytes(), "small");
   ASSERT_TRUE(file) << file.error().message;
-  ASSERT_EQ((*file)->tensors().size(), 3U);
+  ASSERT_EQ((*file)->tensors().size(), 4U);
 
   const Tensor* down = (*file)->Find("blk.0.down");
   ASSERT_NE(down, nullptr);
@@ -108,6 +108,15 @@ TEST(PackageFileTest, EveryChangeOfTheHeaderIsAnError) {
   }
 }
 
+TEST(PackageFileTest, AnOlderVersionSaysToPackAgain) {
+  std::vector<std::byte> bytes = SmallPackage();
+  bytes[8] = std::byte{1};
+  const auto result = Try(bytes);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kUnsupported);
+  EXPECT_THAT(result.error().message, HasSubstr("version 1, this Tandem reads 2; pack the model"));
+}
+
 TEST(PackageFileTest, EveryChangeOfTheManifestIsAnError) {
   const std::vector<std::byte> bytes = SmallPackage();
   for (size_t at = ReadU64(bytes, 24); at < bytes.size(); ++at) {
@@ -151,6 +160,9 @@ TEST(PackageFileTest, AManifestThatLiesIsAnErrorThatNamesTheField) {
       {R"("name":"blk.0.up")", R"("name":7)", "'name'"},
       {R"("type":"int4g128")", R"("type":"int3")", "int3"},
       {R"("layout":"strips")", R"("layout":"columns")", "columns"},
+      {R"("type":"fine3")", R"("type":"fine2")", "fine2"},
+      {R"("type":"fine3")", R"("type":"fine4")", "tensor 'blk.0.down.fine': 'bytes'"},
+      {R"("rows":21)", R"("rows":22)", "tensor 'blk.0.down.fine': 'bytes'"},
       {R"("error":)", R"("error":-)", "'error'"},
       {R"("error":)", R"("wrong":)", "'error'"},
       {R"("source":"F16")", R"("source":16)", "'source'"},

@@ -9,6 +9,7 @@
 #include <boost/json.hpp>
 
 #include "base/utf8.h"
+#include "engine/kernels/fine_plane.h"
 
 namespace tandem::package {
 namespace {
@@ -33,6 +34,19 @@ static_assert(sizeof(RawHeader) == kHeaderBytes);
 
 constexpr std::string_view kStripsName = "strips";
 constexpr std::string_view kRowsName = "rows";
+constexpr std::string_view kFineName = "fine";
+
+std::string_view LayoutName(Layout layout) {
+  switch (layout) {
+    case Layout::kStrips:
+      return kStripsName;
+    case Layout::kRows:
+      return kRowsName;
+    case Layout::kFine:
+      return kFineName;
+  }
+  return {};
+}
 
 json::object PartToJson(const Part& part) {
   return {{"offset", part.offset}, {"bytes", part.n_bytes}, {"sha256", crypto::Hex(part.sha256)}};
@@ -68,7 +82,7 @@ Result<Part> PartFromJson(const json::object& object, std::string_view where) {
   return part;
 }
 
-// The tensor's type by its name, which stands in one of two tables.
+// The tensor's type by its name, which stands in a table of its layout.
 Status ReadType(std::string_view layout, const std::string& type, Tensor* tensor) {
   if (layout == kStripsName) {
     tensor->layout = Layout::kStrips;
@@ -82,6 +96,13 @@ Status ReadType(std::string_view layout, const std::string& type, Tensor* tensor
     const Result<quant::Type> found = quant::ParseType(type);
     if (found) {
       tensor->type = *found;
+      return {};
+    }
+  } else if (layout == kFineName) {
+    tensor->layout = Layout::kFine;
+    for (int bits = kernels::kMinFineBits; bits <= kernels::kMaxFineBits; ++bits) {
+      if (type != FineTypeName(bits)) continue;
+      tensor->fine_bits = bits;
       return {};
     }
   }
@@ -150,10 +171,22 @@ class PlaceCheck {
 
 }  // namespace
 
+std::string_view FineTypeName(int fine_bits) {
+  constexpr std::string_view kNames[] = {"fine3", "fine4"};
+  static_assert(std::size(kNames) == kernels::kMaxFineBits - kernels::kMinFineBits + 1);
+  return kNames[fine_bits - kernels::kMinFineBits];
+}
+
 Result<uint64_t> TensorBytes(const Tensor& tensor) {
   if (tensor.layout == Layout::kStrips) {
     TANDEM_ASSIGN_OR_RETURN(const int64_t bytes,
                             kernels::PackedBytes(tensor.scheme, tensor.n_rows, tensor.n_cols));
+    return static_cast<uint64_t>(bytes);
+  }
+  if (tensor.layout == Layout::kFine) {
+    TANDEM_ASSIGN_OR_RETURN(
+        const int64_t bytes,
+        kernels::FinePlaneBytes(tensor.fine_bits, tensor.n_rows, tensor.n_cols));
     return static_cast<uint64_t>(bytes);
   }
   const int block = quant::GetType(tensor.type).block_elements;
@@ -223,7 +256,7 @@ std::string FormatManifest(const Manifest& manifest) {
   json::array tensors;
   for (const Tensor& tensor : manifest.tensors) {
     tensors.push_back({{"name", tensor.name},
-                       {"layout", tensor.layout == Layout::kStrips ? kStripsName : kRowsName},
+                       {"layout", LayoutName(tensor.layout)},
                        {"type", tensor.type_name()},
                        {"rows", tensor.n_rows},
                        {"cols", tensor.n_cols},

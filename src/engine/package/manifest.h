@@ -16,7 +16,7 @@
 
 namespace tandem::package {
 
-inline constexpr uint32_t kVersion = 1;
+inline constexpr uint32_t kVersion = 2;
 inline constexpr size_t kHeaderBytes = 128;
 // Where everything behind the header starts at the earliest; a page, so that the header is not in
 // the way of the mapping's pages of weights.
@@ -54,6 +54,9 @@ std::string FormatManifest(const Manifest& manifest);
 // Checks types, shapes against bytes, alignment, names, and that the parts stand one behind the
 // other in [kFirstOffset, end). Errors: kCorrupt, kUnsupported; the message names the tensor.
 Result<Manifest> ParseManifest(std::string_view text, uint64_t end);
+
+// "fine3" of 3.
+std::string_view FineTypeName(int fine_bits);
 
 // Bytes of a matrix. Errors: kInvalidArgument for a shape that the type cannot have.
 Result<uint64_t> TensorBytes(const Tensor& tensor);

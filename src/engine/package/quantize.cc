@@ -86,6 +86,45 @@ float BestInt4Scale(const Group& group, float extreme) {
   return best_scale;
 }
 
+// The codes of 4 + bits bits that two planes hold: high * 2^bits + low.
+struct CodeRange {
+  int min;
+  int max;
+
+  explicit CodeRange(int bits)
+      : min(-(8 << bits) - (1 << (bits - 1))), max((7 << bits) + (1 << (bits - 1)) - 1) {}
+};
+
+// The step with which the range just holds values from -below to above; below 0 where it holds them
+// better the other way round.
+float BestStep(const CodeRange& range, float below, float above) {
+  const auto min = static_cast<float>(-range.min);
+  const auto max = static_cast<float>(range.max);
+  const float straight = std::max(below / min, above / max);
+  const float turned = std::max(above / min, below / max);
+  return turned < straight ? -turned : straight;
+}
+
+// The half-precision scale of a step; as bits, 0 for what has none.
+uint16_t ScaleOfStep(float step, int bits) {
+  const float scale = std::ldexp(step, bits);
+  const uint16_t half = quant::FloatToHalf(std::clamp(scale, -kMaxScale, kMaxScale));
+  return quant::HalfToFloat(half) == 0 ? uint16_t{0} : half;
+}
+
+// Whether the values are integers of the range times a step that a scale holds.
+bool IsExact(std::span<const float> values, const CodeRange& range, float step, int bits) {
+  if (!(std::fabs(step) > 0) ||
+      quant::HalfToFloat(ScaleOfStep(step, bits)) != std::ldexp(step, bits)) {
+    return false;
+  }
+  return std::ranges::all_of(values, [&](float value) {
+    const float code = Round(value / step);
+    return code * step == value && code >= static_cast<float>(range.min) &&
+           code <= static_cast<float>(range.max);
+  });
+}
+
 }  // namespace
 
 double QuantizationError::relative() const {
@@ -136,6 +175,77 @@ Result<QuantizationError> QuantizeRow(kernels::Scheme scheme, std::span<const fl
     }
   }
   return error;
+}
+
+Result<PlaneErrors> QuantizeRowInPlanes(kernels::Scheme scheme, int bits,
+                                        std::span<const float> row, std::span<const float> steps,
+                                        int8_t* codes, int8_t* fine_codes, uint16_t* scales) {
+  const auto group = static_cast<size_t>(kernels::GetScheme(scheme).group);
+  const CodeRange range(bits);
+  PlaneErrors errors;
+  for (size_t begin = 0; begin < row.size(); begin += group) {
+    const std::span<const float> values = row.subspan(begin, std::min(group, row.size() - begin));
+    float below = 0;
+    float above = 0;
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (!std::isfinite(values[i])) {
+        return Err(ErrorCode::kCorrupt, "the value in column {} is {}", begin + i, values[i]);
+      }
+      below = std::max(below, -values[i]);
+      above = std::max(above, values[i]);
+    }
+    if (std::max(below, above) > kMaxScale * 7) {
+      return Err(ErrorCode::kCorrupt,
+                 "the value {} in columns {}..{} is too large for a half-precision scale",
+                 std::max(below, above), begin, begin + values.size() - 1);
+    }
+    float step = BestStep(range, below, above);
+    if (!steps.empty()) {
+      const float exact = steps[begin / group];
+      if (IsExact(values, range, exact, bits)) {
+        step = exact;
+      } else if (IsExact(values, range, -exact, bits)) {
+        step = -exact;
+      }
+    }
+    const uint16_t half = ScaleOfStep(step, bits);
+    scales[begin / group] = half;
+    const float kept = std::ldexp(quant::HalfToFloat(half), -bits);
+    const float inverse = kept == 0 ? 0 : 1.0F / kept;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const float rounded = Round(values[i] * inverse);
+      const int code = static_cast<int>(
+          std::clamp(rounded, static_cast<float>(range.min), static_cast<float>(range.max)));
+      const int high = (code + (1 << (bits - 1))) >> bits;
+      codes[begin + i] = static_cast<int8_t>(high);
+      fine_codes[begin + i] = static_cast<int8_t>(code - (high << bits));
+      const double value = values[i];
+      const double both = static_cast<double>(kept) * code - value;
+      const double coarse = static_cast<double>(kept) * (high << bits) - value;
+      errors.both.squares += both * both;
+      errors.coarse.squares += coarse * coarse;
+      errors.both.source_squares += value * value;
+    }
+  }
+  errors.coarse.source_squares = errors.both.source_squares;
+  return errors;
+}
+
+float FineNorm(kernels::Scheme scheme, int bits, std::span<const int8_t> fine_codes,
+               std::span<const uint16_t> scales) {
+  const auto group = static_cast<size_t>(kernels::GetScheme(scheme).group);
+  double squares = 0;
+  for (size_t begin = 0; begin < fine_codes.size(); begin += group) {
+    int sum = 0;
+    for (const int8_t code :
+         fine_codes.subspan(begin, std::min(group, fine_codes.size() - begin))) {
+      sum += code * code;
+    }
+    const double step = std::ldexp(double{quant::HalfToFloat(scales[begin / group])}, -bits);
+    squares += step * step * sum;
+  }
+  // More than what the sum, the root and the conversion can round down.
+  return static_cast<float>(std::sqrt(squares) * (1 + 0x1p-22));
 }
 
 }  // namespace tandem::package

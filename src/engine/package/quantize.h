@@ -38,4 +38,33 @@ Result<QuantizationError> QuantizeRow(kernels::Scheme scheme, std::span<const fl
                                       std::span<const float> importance, int8_t* codes,
                                       uint16_t* scales);
 
+// What a row in two planes differs by.
+struct PlaneErrors {
+  QuantizationError both;
+  QuantizationError coarse;  // of its strips alone
+
+  void Add(const PlaneErrors& other) {
+    both.Add(other.both);
+    coarse.Add(other.coarse);
+  }
+};
+
+// Quantises one row to the two planes of engine/kernels/fine_plane.h: to one code of 4 + bits bits,
+// whose high four are the strips' and whose low ones the fine plane's, each group by the largest
+// value on either side.
+//   scheme   of the strips: int4g128 or int4g32
+//   bits     of the fine plane
+//   steps    [ceil(n_cols / group)], or empty: where the row is made of integers times a step, as
+//            Q8_0 is, that step; a group whose integers the planes can hold is kept exactly
+//   codes, fine_codes (out)  [n_cols];  scales (out)  [ceil(n_cols / group)] IEEE half bits
+// Errors: as QuantizeRow.
+// Thread: any. Cost: some 200 million weights a second.
+Result<PlaneErrors> QuantizeRowInPlanes(kernels::Scheme scheme, int bits,
+                                        std::span<const float> row, std::span<const float> steps,
+                                        int8_t* codes, int8_t* fine_codes, uint16_t* scales);
+
+// The norm of a row of a fine plane, rounded up: what FinePlane::norms of engine/ops wants.
+float FineNorm(kernels::Scheme scheme, int bits, std::span<const int8_t> fine_codes,
+               std::span<const uint16_t> scales);
+
 }  // namespace tandem::package

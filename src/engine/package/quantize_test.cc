@@ -173,5 +173,115 @@ TEST(QuantizeTest, ImportanceOfZeroEverywhereStillGivesAScale) {
   EXPECT_LT(q.error.relative(), 0.2);
 }
 
+struct InPlanes {
+  std::vector<int8_t> codes;
+  std::vector<int8_t> fine;
+  std::vector<uint16_t> scales;
+  PlaneErrors errors;
+
+  double Value(size_t i, int group, int bits) const {
+    return quant::HalfToFloat(scales[i / group]) * (codes[i] + std::ldexp(fine[i], -bits));
+  }
+};
+
+InPlanes ToPlanes(Scheme scheme, int bits, const std::vector<float>& row,
+                  const std::vector<float>& steps = {}) {
+  const int group = kernels::GetScheme(scheme).group;
+  InPlanes q{std::vector<int8_t>(row.size()),
+             std::vector<int8_t>(row.size()),
+             std::vector<uint16_t>((row.size() + group - 1) / group),
+             {}};
+  const auto errors =
+      QuantizeRowInPlanes(scheme, bits, row, steps, q.codes.data(), q.fine.data(), q.scales.data());
+  EXPECT_TRUE(errors) << errors.error().message;
+  q.errors = *errors;
+  return q;
+}
+
+TEST(PlanesTest, EveryValueIsWithinHalfAStepOfEightOrSevenBits) {
+  for (const Scheme scheme : {Scheme::kInt4G128, Scheme::kInt4G32}) {
+    const auto group = static_cast<size_t>(kernels::GetScheme(scheme).group);
+    for (const int bits : {3, 4}) {
+      // Mostly negative, so that scales of both signs occur.
+      std::vector<float> row = Normal(300, 7);
+      for (size_t i = 0; i < 128; ++i) row[i] = -std::fabs(row[i]) * 3;
+      const InPlanes q = ToPlanes(scheme, bits, row);
+      double squares = 0;
+      for (size_t i = 0; i < row.size(); ++i) {
+        ASSERT_GE(q.codes[i], -8);
+        ASSERT_LE(q.codes[i], 7);
+        ASSERT_GE(q.fine[i], -(1 << (bits - 1)));
+        ASSERT_LT(q.fine[i], 1 << (bits - 1));
+        float largest = 0;
+        for (size_t j = i / group * group; j < std::min(row.size(), (i / group + 1) * group); ++j) {
+          largest = std::max(largest, std::fabs(row[j]));
+        }
+        const double difference = q.Value(i, static_cast<int>(group), bits) - row[i];
+        // The smaller side of the range is 7 and a half of 16 or 8 parts; halves are rounded.
+        ASSERT_LE(std::fabs(difference), largest / (7.4 * (1 << bits)) / 2 * 1.1) << i;
+        squares += difference * difference;
+      }
+      EXPECT_NEAR(q.errors.both.squares, squares, 1e-9 * squares);
+      EXPECT_LT(q.errors.both.relative(), bits == 4 ? 0.008 : 0.016);
+      EXPECT_LT(q.errors.coarse.relative(), 0.13);
+    }
+  }
+}
+
+TEST(PlanesTest, IntegersTimesAStepAreKeptExactly) {
+  std::mt19937 random(3);
+  std::uniform_int_distribution<int> code(-127, 119);
+  std::vector<float> row(96);
+  const std::vector<float> steps = {0x1.8p-9F, 0x1.44p-10F, -0x1p-8F};
+  for (size_t i = 0; i < row.size(); ++i) {
+    const int value = i / 32 == 1 ? -code(random) : code(random);
+    row[i] = static_cast<float>(value) * steps[i / 32];
+  }
+  EXPECT_EQ(ToPlanes(Scheme::kInt4G32, 4, row, steps).errors.both.squares, 0);
+  EXPECT_GT(ToPlanes(Scheme::kInt4G32, 4, row).errors.both.squares, 0);
+  // Both ends of a group beyond what the planes hold: close, not exact.
+  row[0] = 127 * steps[0];
+  row[1] = -127 * steps[0];
+  const double error = ToPlanes(Scheme::kInt4G32, 4, row, steps).errors.both.relative();
+  EXPECT_GT(error, 0);
+  EXPECT_LT(error, 0.005);
+}
+
+TEST(PlanesTest, ZerosAndTinyValuesHaveNoScale) {
+  const InPlanes q = ToPlanes(Scheme::kInt4G32, 3, std::vector<float>(64, 1e-20F));
+  EXPECT_EQ(q.scales, std::vector<uint16_t>(2, 0));
+  EXPECT_EQ(q.codes, std::vector<int8_t>(64, 0));
+  EXPECT_EQ(q.fine, std::vector<int8_t>(64, 0));
+}
+
+TEST(PlanesTest, ValuesThatAreNotFiniteOrTooLargeAreErrors) {
+  for (const float bad : {std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN(), 1e6F, -1e6F}) {
+    std::vector<float> row(64, 0.5F);
+    row[40] = bad;
+    int8_t codes[64];
+    int8_t fine[64];
+    uint16_t scales[2];
+    const auto errors = QuantizeRowInPlanes(Scheme::kInt4G32, 4, row, {}, codes, fine, scales);
+    ASSERT_FALSE(errors);
+    EXPECT_EQ(errors.error().code, ErrorCode::kCorrupt);
+  }
+}
+
+TEST(PlanesTest, NormOfTheFineRowIsNoSmallerThanItIs) {
+  for (const int bits : {3, 4}) {
+    const std::vector<float> row = Normal(300, 11);
+    const InPlanes q = ToPlanes(Scheme::kInt4G128, bits, row);
+    double squares = 0;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const double fine = quant::HalfToFloat(q.scales[i / 128]) * std::ldexp(q.fine[i], -bits);
+      squares += fine * fine;
+    }
+    const float norm = FineNorm(Scheme::kInt4G128, bits, q.fine, q.scales);
+    EXPECT_GE(double{norm} * norm, squares);
+    EXPECT_LT(norm, std::sqrt(squares) * 1.00001);
+  }
+}
+
 }  // namespace
 }  // namespace tandem::package

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/utf8.h"
+#include "engine/kernels/fine_plane.h"
 #include "engine/package/manifest.h"
 #include "os/file.h"
 
@@ -37,6 +38,10 @@ Units UnitsOf(const Tensor& tensor) {
   if (tensor.layout == Layout::kStrips) {
     return {kernels::StripCount(tensor.n_rows),
             static_cast<uint64_t>(kernels::StripBytes(tensor.scheme, tensor.n_cols))};
+  }
+  if (tensor.layout == Layout::kFine) {
+    return {tensor.n_rows,
+            static_cast<uint64_t>(kernels::FineRowBytes(tensor.fine_bits, tensor.n_cols))};
   }
   return {tensor.n_rows, static_cast<uint64_t>(quant::RowBytes(tensor.type, tensor.n_cols))};
 }

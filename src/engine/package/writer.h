@@ -29,7 +29,7 @@ enum class Place {
 // Thread: one at a time.
 class Writer {
  public:
-  // Makes units [first, first + n) of a tensor: strips of kStrips, rows of kRows. Called for
+  // Makes units [first, first + n) of a tensor: strips of kStrips, rows of the others. Called for
   // consecutive ranges from 0 to the end, on the thread that finishes; may use others inside.
   // Returns the error that these units have.
   //   out  exactly their bytes, aligned to kernels::kStripAlignment

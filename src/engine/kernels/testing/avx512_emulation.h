@@ -166,6 +166,10 @@ inline void norm_quantize_q8_f32_1x8_avx2(const float* x, const float* weight, d
                                           std::byte* block) {
   kTilesScalar.norm_quantize(x, weight, eps, n_cols, group, block_tokens, slot, block);
 }
+inline float fine_dot_f32_q8_qf_1x1_avx2(const std::byte* codes, const std::byte* scales, int bits,
+                                         int group, int64_t n_tiles, const std::byte* block) {
+  return kTilesScalar.fine_dot(codes, scales, bits, group, n_tiles, block);
+}
 
 }  // namespace
 }  // namespace tandem::kernels

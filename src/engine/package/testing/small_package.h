@@ -57,6 +57,15 @@ inline Tensor StripsTensor(std::string name, kernels::Scheme scheme, int64_t n_r
           .source = "F16"};
 }
 
+inline Tensor FineTensor(std::string name, int bits, int64_t n_rows, int64_t n_cols) {
+  return {.name = std::move(name),
+          .layout = Layout::kFine,
+          .fine_bits = bits,
+          .n_rows = n_rows,
+          .n_cols = n_cols,
+          .source = "F16"};
+}
+
 inline Tensor RowsTensor(std::string name, quant::Type type, int64_t n_rows, int64_t n_cols) {
   return {.name = std::move(name),
           .layout = Layout::kRows,
@@ -87,6 +96,7 @@ inline Writer SmallWriter() {
              Place::kNewBlock);
   writer.Add(StripsTensor("blk.0.up", kernels::Scheme::kInt8G32, 16, 32), FillWith(3),
              Place::kBehind);
+  writer.Add(FineTensor("blk.0.down.fine", 3, 21, 130), FillWith(4), Place::kBehind);
   return writer;
 }
 
