@@ -112,6 +112,7 @@ Status CpuExecutor::Step(std::span<const SlotStep> batch, std::span<float> logit
     entries_.push_back({.cache = &CacheOf(*step.slot),
                         .token_ids = step.token_ids,
                         .n_logit_rows = step.n_logit_rows,
+                        .wanted = step.wanted,
                         .trail = TrailOf(*step.slot)});
   }
   return forward_->Step(entries_, logits);

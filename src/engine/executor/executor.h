@@ -8,8 +8,11 @@
 #include <span>
 
 #include "base/error.h"
+#include "engine/model/logits_wanted.h"
 
 namespace tandem::executor {
+
+using model::LogitsWanted;
 
 // How exactly keys and values are kept. kF32 is exact to float rounding, kF16 halves its memory,
 // kInt8 halves that again.
@@ -33,6 +36,8 @@ struct SlotStep {
   std::span<const int32_t> token_ids;  // at least one
   // Logits are wanted after the last so many of token_ids.
   int32_t n_logit_rows = 0;
+  // How much of each of these rows has to be exact; an executor may always give more.
+  LogitsWanted wanted = {};
 };
 
 // A sequence of which the model's own drafter is asked: the token that follows what its slot holds.

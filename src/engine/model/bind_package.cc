@@ -42,7 +42,27 @@ class PackageBinder {
 
   Result<Linear> One(const std::string& name, int64_t n_rows, int64_t n_cols) {
     TANDEM_ASSIGN_OR_RETURN(const ops::PackedMatrix matrix, Strips(name, n_rows, n_cols));
-    return Linear{.blocks = {}, .strips = {matrix}};
+    return Linear{.blocks = {}, .strips = {matrix}, .fine = {}};
+  }
+
+  // What stands beside strips; none where the package has none.
+  Result<ops::FinePlane> Fine(const std::string& name, const ops::PackedMatrix& strips) {
+    if (!Has(name + ".fine")) return ops::FinePlane{};
+    TANDEM_ASSIGN_OR_RETURN(const package::Tensor* rows,
+                            Take(name + ".fine", strips.n_rows, strips.n_cols));
+    TANDEM_ASSIGN_OR_RETURN(const package::Tensor* norms,
+                            Take(name + ".fine_norm", 1, strips.n_rows));
+    if (rows->layout != package::Layout::kFine || kernels::GetScheme(strips.scheme).bits != 4) {
+      return Err(ErrorCode::kCorrupt, "tensor {}.fine is {} beside {}; expected fine beside int4",
+                 name, rows->type_name(), kernels::GetScheme(strips.scheme).name);
+    }
+    if (norms->layout != package::Layout::kRows || norms->type != quant::Type::kF32) {
+      return Err(ErrorCode::kCorrupt, "tensor {}.fine_norm is {}; expected F32 in rows", name,
+                 norms->type_name());
+    }
+    return ops::FinePlane{.bits = rows->fine_bits,
+                          .rows = rows->data,
+                          .norms = reinterpret_cast<const float*>(norms->data)};
   }
 
   // `unused` names the tensors of a layer that is left out; empty: there is none.
@@ -141,7 +161,11 @@ Result<BoundWeights> BindPackage(const package::File& file, const Hyperparameter
   const bool tied = !matrices.Has("output.weight");
   if (!tied) {
     TANDEM_ASSIGN_OR_RETURN(weights->head, matrices.One("output.weight", h.vocab_size, h.d_model));
+    TANDEM_ASSIGN_OR_RETURN(weights->head.fine,
+                            matrices.Fine("output.weight", weights->head.strips[0]));
   } else if (weights->embedding.packed()) {
+    TANDEM_ASSIGN_OR_RETURN(weights->embedding.fine,
+                            matrices.Fine("token_embd.weight", weights->embedding.strips[0]));
     weights->head = weights->embedding;
   } else {
     return Err(ErrorCode::kCorrupt,

@@ -1,6 +1,7 @@
 // The batch step. Comments give shapes; T is the number of tokens of the step.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <new>
 #include <optional>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "engine/ops/norm.h"
 #include "engine/ops/packed_matmul.h"
 #include "engine/ops/rotary.h"
+#include "engine/ops/two_planes.h"
 
 namespace tandem::model {
 namespace {
@@ -131,7 +133,7 @@ struct Forward::Scratch {
   };
 
   Scratch(const Hyperparameters& h, const kernels::KernelSet& kernels, bool packed,
-          const StepLimits& limits, int n_threads)
+          bool planes_wanted, const StepLimits& limits, int n_threads)
       : places(limits.max_tokens),
         blocks(limits.max_tokens),
         x(limits.max_tokens * int64_t{h.d_model}),
@@ -147,6 +149,7 @@ struct Forward::Scratch {
         activations(ActivationBytes(h, kernels, packed, limits)),
         step_hidden(h.n_mtp_layers > 0 ? x.size() : 0),
         mtp_input(2 * x.size() * (h.n_mtp_layers > 0 ? 1 : 0)) {
+    if (planes_wanted) planes.emplace(kernels, h.vocab_size, h.d_model, limits.max_logit_rows);
     if (h.n_mtp_layers == 0) return;
     mtp_rows.reserve(static_cast<size_t>(limits.max_tokens));
     draft_rows.reserve(static_cast<size_t>(limits.max_logit_rows));
@@ -165,6 +168,7 @@ struct Forward::Scratch {
   AlignedBytes per_thread;       // [n_threads, AttentionScratchBytes]
   std::vector<float> panels;     // [n_threads, PanelFloats]; none of a package
   AlignedBytes activations;      // of the widest input of a linear layer; of a package only
+  std::optional<ops::PlaneScratch> planes;  // of a head in two planes only
   // Of a model with multi-token prediction.
   std::vector<float> step_hidden;  // [T, d_model] what the last layer gave
   std::vector<float> mtp_input;    // [mtp_rows, 2 d_model]
@@ -182,7 +186,9 @@ uint64_t ScratchBytes(const Hyperparameters& h, const kernels::KernelSet& kernel
                            (packed ? 0 : PanelFloats(h) * n_threads);
   return static_cast<uint64_t>(n_floats) * sizeof(float) +
          static_cast<uint64_t>(n_threads * ops::AttentionScratchBytes(h.head_dim)) +
-         static_cast<uint64_t>(ActivationBytes(h, kernels, packed, limits));
+         static_cast<uint64_t>(ActivationBytes(h, kernels, packed, limits)) +
+         (packed ? ops::PlaneScratch::Bytes(kernels, h.vocab_size, h.d_model, limits.max_logit_rows)
+                 : 0);
 }
 
 Forward::Forward() = default;
@@ -199,8 +205,9 @@ Result<std::unique_ptr<Forward>> Forward::Create(std::shared_ptr<const Model> mo
   }
   std::unique_ptr<Forward> forward(new Forward());
   try {
-    forward->scratch_ = std::make_unique<Scratch>(model->hyperparameters(), model->kernels(),
-                                                  model->packed(), limits, pool->n_threads());
+    forward->scratch_ =
+        std::make_unique<Scratch>(model->hyperparameters(), model->kernels(), model->packed(),
+                                  !model->weights().head.fine.empty(), limits, pool->n_threads());
   } catch (const std::bad_alloc&) {
     return Err(ErrorCode::kResourceExhausted,
                "no memory for steps of {} tokens ({} MiB of scratch); use smaller steps",
@@ -238,6 +245,10 @@ Status Forward::Validate(std::span<const BatchEntry> batch, std::span<float> log
   size_t n_rows = 0;
   for (size_t i = 0; i < batch.size(); ++i) {
     const BatchEntry& entry = batch[i];
+    if (entry.wanted.top < 0 || entry.wanted.top > LogitsWanted::kMaxTop) {
+      return Err(ErrorCode::kInvalidArgument, "entry {}: the {} largest logits; use 0 to {}", i,
+                 entry.wanted.top, LogitsWanted::kMaxTop);
+    }
     const size_t n = entry.token_ids.size();
     if (entry.cache == nullptr || n == 0) {
       return Err(ErrorCode::kInvalidArgument, "entry {} of the batch has no {}", i,
@@ -304,6 +315,7 @@ Status Forward::Step(std::span<const BatchEntry> batch, std::span<float> logits)
   if (n_tokens > 0) {
     Project(model_->weights().head, scratch_->x.data(), &model_->weights().output_norm, n_tokens,
             logits.data());
+    if (!model_->weights().head.fine.empty()) CompleteHead(batch, n_tokens, logits.data());
   }
   int first_token = 0;
   for (const BatchEntry& entry : batch) {
@@ -342,7 +354,12 @@ void Forward::EmbedToken(int32_t id, float* x) const {
   const int64_t width = model_->hyperparameters().d_model;
   if (embedding.packed()) {
     const ops::PackedMatrix& table = embedding.strips[0];
-    kernels::UnpackRow(table.scheme, table.data, id, width, x);
+    const ops::FinePlane& fine = embedding.fine;
+    if (fine.empty()) {
+      kernels::UnpackRow(table.scheme, table.data, id, width, x);
+    } else {
+      kernels::UnpackRowInPlanes(table.scheme, table.data, fine.bits, fine.rows, id, width, x);
+    }
   } else {
     const ops::Matrix& table = embedding.blocks[0];
     model_->kernels().ForType(table.type).unpack(table.data + id * table.row_bytes, width, x);
@@ -726,6 +743,38 @@ void Forward::RunMtpRows() {
   Rotary(n_rows);
   Attention(h.n_layers, n_rows);
   FeedForward(h.n_layers, n_rows);
+}
+
+// Adds to the coarse logits what is wanted of the fine plane; the activations are still those of
+// the head.
+void Forward::CompleteHead(std::span<const BatchEntry> batch, int n_rows, float* logits) {
+  const Linear& head = model_->weights().head;
+  const kernels::KernelSet& kernels = model_->kernels();
+  const std::span<const std::byte> activations = scratch_->activations.span();
+  const int64_t vocab_size = model_->hyperparameters().vocab_size;
+  int64_t first = 0;
+  for (const BatchEntry& entry : batch) {
+    const int64_t last = first + entry.n_logit_rows;
+    const LogitsWanted& wanted = entry.wanted;
+    if (wanted.top == 0 && first < last) {
+      ops::CompleteAll(kernels, *pool_, head.strips[0], head.fine, activations, first, last, n_rows,
+                       &*scratch_->planes, logits + first * vocab_size);
+    }
+    for (int64_t row = first; wanted.top > 0 && row < last; ++row) {
+      float* y = logits + row * vocab_size;
+      if (wanted.n_ids > 0 && wanted.n_ids < vocab_size) {
+        std::fill(y + wanted.n_ids, y + vocab_size, -std::numeric_limits<float>::infinity());
+      }
+      const ops::ScanReport report =
+          ops::CompleteTop(kernels, *pool_, head.strips[0], head.fine, activations, row, n_rows,
+                           wanted.top, wanted.excluded, &*scratch_->planes, y);
+      ++scan_counts_.n_scans;
+      scan_counts_.n_completed += report.n_completed;
+      scan_counts_.n_widened += report.widened ? 1 : 0;
+      scan_counts_.n_outside += report.outside ? 1 : 0;
+    }
+    first = last;
+  }
 }
 
 }  // namespace tandem::model

@@ -43,7 +43,8 @@ Status Model::Take(BoundWeights bound, const Options& options) {
   }
   weights_bytes_ = bound.n_bytes;
   tied_head_ = bound.tied_head;
-  bytes_per_token_ = weights_bytes_ - (tied_head_ ? 0 : bound.weights->embedding.bytes());
+  bytes_per_token_ = weights_bytes_ - (tied_head_ ? 0 : bound.weights->embedding.bytes()) -
+                     bound.weights->head.fine_bytes();
   if (bound.weights->mtp) {
     const LayerWeights& layer = bound.weights->mtp->layer;
     const Linear* read_by_drafts[] = {&layer.qkv, &layer.attention_output, &layer.gate_up,

@@ -22,6 +22,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/model/hyperparameters.h"
 #include "engine/model/kv_cache.h"
+#include "engine/model/logits_wanted.h"
 #include "engine/model/mtp_trail.h"
 #include "engine/ops/attention.h"
 #include "engine/ops/thread_pool.h"
@@ -67,8 +68,9 @@ class Model {
   const Hyperparameters& hyperparameters() const { return hyperparameters_; }
   // Bytes of all weights that a step may touch; a tied head counts once.
   uint64_t weights_bytes() const { return weights_bytes_; }
-  // Bytes of weights that decoding one token reads: everything but multi-token prediction and the
-  // embedding table, of which it reads a row, unless it is the tied head.
+  // Bytes of weights that decoding one token streams: everything but multi-token prediction, the
+  // embedding table, of which it reads a row, unless it is the tied head, and the fine plane of a
+  // head in two, of which it reads a few.
   uint64_t bytes_per_token() const { return bytes_per_token_; }
   // Multiplications of a weight that decoding one token takes, and how many of them the head makes,
   // which a prompt's other tokens do without.
@@ -104,6 +106,8 @@ struct BatchEntry {
   // Logits are wanted for the last so many of token_ids: 0 for a middle chunk of a prompt, 1 to
   // sample the next token, token_ids.size() to score or verify.
   int n_logit_rows = 1;
+  // What each of these rows is for.
+  LogitsWanted wanted = {};
   // Of a model with multi-token prediction: kept up with the tokens, for Draft(). Null: no drafts
   // will be wanted.
   MtpTrail* trail = nullptr;
@@ -121,9 +125,18 @@ struct StepLimits {
   int max_logit_rows = 8;  // likewise
 };
 
-// Bytes of scratch memory that a Forward with these limits takes, of a package or of a GGUF file.
+// Bytes of scratch memory that a Forward with these limits takes at most, of a package or of a GGUF
+// file.
 uint64_t ScratchBytes(const Hyperparameters& hyperparameters, const kernels::KernelSet& kernels,
                       bool packed, const StepLimits& limits, int n_threads);
+
+// What the scans of a head in two planes came to, since the start.
+struct ScanCounts {
+  int64_t n_scans = 0;      // rows of logits of which only the largest were wanted
+  int64_t n_completed = 0;  // logits that were completed for them
+  int64_t n_widened = 0;    // scans that completed more than ops::kScanRows
+  int64_t n_outside = 0;    // of those, where it changed the largest one
+};
 
 // Runs batch steps of one model.
 // Thread: one at a time, together with its pool and the caches that it is given.
@@ -137,7 +150,8 @@ class Forward {
   ~Forward();
 
   // Runs one batch step: appends every entry's tokens to its cache and writes the rows of logits
-  // that were asked for, grouped by entry in the order of the batch, then by position.
+  // that were asked for, grouped by entry in the order of the batch, then by position; of each,
+  // what is wanted of it.
   //   logits (out) [sum of n_logit_rows, vocab_size] f32, not normalised
   // A token's logits depend only on its sequence: neither on the other entries, nor on how the
   // sequence was cut into steps, nor on the number of threads, bit for bit.
@@ -164,6 +178,7 @@ class Forward {
   const Model& model() const { return *model_; }
   const StepLimits& limits() const { return limits_; }
   uint64_t scratch_bytes() const;
+  const ScanCounts& scan_counts() const { return scan_counts_; }
 
  private:
   struct Scratch;
@@ -193,6 +208,7 @@ class Forward {
   void CatchUp(const BatchEntry& entry, int first_token);
   void AddMtpRow(KvCache* cache, int position, int32_t token, const float* hidden_before);
   void RunMtpRows();
+  void CompleteHead(std::span<const BatchEntry> batch, int n_rows, float* logits);
 
   std::shared_ptr<const Model> model_;
   ops::ThreadPool* pool_ = nullptr;
@@ -201,6 +217,7 @@ class Forward {
   std::unique_ptr<const Linear> last_queries_;
   std::unique_ptr<const Linear> last_keys_values_;
   std::unique_ptr<Scratch> scratch_;
+  ScanCounts scan_counts_;
 };
 
 }  // namespace tandem::model

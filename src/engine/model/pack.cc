@@ -4,12 +4,14 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
 #include "engine/gguf/writer.h"
+#include "engine/kernels/fine_plane.h"
 #include "engine/kernels/layout.h"
 #include "engine/model/binder.h"
 #include "engine/model/vocabulary.h"
@@ -26,9 +28,13 @@ using kernels::Scheme;
 using package::QuantizationError;
 
 constexpr std::pair<std::string_view, PackScheme> kSchemeNames[] = {
-    {"auto", PackScheme::kAuto},         {"int4", PackScheme::kInt4},
-    {"int4g128", PackScheme::kInt4G128}, {"int4g32", PackScheme::kInt4G32},
-    {"int8g128", PackScheme::kInt8G128}, {"int8g32", PackScheme::kInt8G32},
+    {"auto", PackScheme::kAuto},
+    {"int4", PackScheme::kInt4},
+    {"int4g128", PackScheme::kInt4G128},
+    {"int4g32", PackScheme::kInt4G32},
+    {"int8g128", PackScheme::kInt8G128},
+    {"int8g32", PackScheme::kInt8G32},
+    {"int4planes", PackScheme::kInt4Planes},
 };
 
 // Keys that say nothing about the model in its new form, or that the tokenizer's tables replace.
@@ -46,6 +52,12 @@ struct PlannedTensor {
   bool exact = false;              // blocks are copied into strips
   const std::vector<float>* norm = nullptr;  // of the RMSNorm that feeds it; null: none
   package::Place place = package::Place::kBehind;
+  // Of strips: the bits of the fine plane beside them; 0: there is none. A fine plane has them in
+  // its tensor.
+  int plane_bits = 0;
+  // Of a fine plane and of its norms, which it makes.
+  std::shared_ptr<std::vector<float>> row_norms;
+  bool is_extra = false;  // its weights are those of another tensor
 
   int64_t n_source_rows() const {
     int64_t n = 0;
@@ -89,12 +101,12 @@ Scheme SchemeLike(quant::Type type) {
   }
 }
 
-Scheme Choose(PackScheme scheme, quant::Type type, bool is_head) {
+Scheme Choose(PackScheme scheme, quant::Type type) {
   switch (scheme) {
     case PackScheme::kAuto:
       return SchemeLike(type);
     case PackScheme::kInt4:
-      return is_head ? Scheme::kInt4G32 : Scheme::kInt4G128;
+    case PackScheme::kInt4Planes:
     case PackScheme::kInt4G128:
       return Scheme::kInt4G128;
     case PackScheme::kInt4G32:
@@ -105,6 +117,28 @@ Scheme Choose(PackScheme scheme, quant::Type type, bool is_head) {
       return Scheme::kInt8G32;
   }
   return Scheme::kInt8G128;
+}
+
+struct HeadCoding {
+  Scheme scheme;
+  int plane_bits = 0;
+};
+HeadCoding ChooseHead(PackScheme scheme, quant::Type type) {
+  if (scheme == PackScheme::kInt4) return {Scheme::kInt4G32};
+  if (scheme == PackScheme::kInt4Planes) return {Scheme::kInt4G128, 3};
+  if (scheme != PackScheme::kAuto) return {Choose(scheme, type)};
+  switch (type) {
+    case quant::Type::kQ4_0:
+      return {Scheme::kInt4G32};
+    case quant::Type::kQ8_0:  // exactly, which planes cannot: no group may have both 120 and -120
+      return {Scheme::kInt8G32};
+    case quant::Type::kF32:
+    case quant::Type::kF16:
+    case quant::Type::kBF16:
+      return {Scheme::kInt4G128, 4};
+    default:
+      return {Scheme::kInt4G128, 3};  // 7 bits: finer than the source
+  }
 }
 
 std::string SourceTypes(const std::vector<ops::Matrix>& parts) {
@@ -135,6 +169,34 @@ PlannedTensor PlanStrips(std::string name, std::vector<ops::Matrix> parts, Schem
   return planned;
 }
 
+// The head: one tensor, or strips, what they leave over, and the norms of that.
+void PlanHead(const std::string& name, const ops::Matrix& head, const HeadCoding& coding,
+              const std::vector<float>* norm, std::vector<PlannedTensor>* plan) {
+  PlannedTensor strips = PlanStrips(name, {head}, coding.scheme, norm);
+  strips.place = package::Place::kNewBlock;
+  strips.plane_bits = coding.plane_bits;
+  plan->push_back(std::move(strips));
+  if (coding.plane_bits == 0) return;
+  const auto row_norms = std::make_shared<std::vector<float>>();
+  PlannedTensor fine{.parts = {head}, .row_norms = row_norms, .is_extra = true};
+  fine.tensor = {.name = name + ".fine",
+                 .layout = package::Layout::kFine,
+                 .scheme = coding.scheme,
+                 .fine_bits = coding.plane_bits,
+                 .n_rows = head.n_rows,
+                 .n_cols = head.n_cols,
+                 .source = SourceTypes(fine.parts)};
+  plan->push_back(std::move(fine));
+  PlannedTensor norms{.parts = {head}, .row_norms = row_norms, .is_extra = true};
+  norms.tensor = {.name = name + ".fine_norm",
+                  .layout = package::Layout::kRows,
+                  .type = quant::Type::kF32,
+                  .n_rows = 1,
+                  .n_cols = head.n_rows,
+                  .source = SourceTypes(norms.parts)};
+  plan->push_back(std::move(norms));
+}
+
 // A table of which single rows are read: blocks as they are, floats as Q8_0.
 PlannedTensor PlanRows(std::string name, const ops::Matrix& matrix) {
   const bool shorten = quant::GetType(matrix.type).block_elements == 1 &&
@@ -154,7 +216,7 @@ void PlanQkv(const LayerWeights& weights, int layer, PackScheme scheme,
              std::vector<PlannedTensor>* plan) {
   const std::vector<ops::Matrix>& parts = weights.qkv.blocks;
   std::vector<Scheme> schemes;
-  for (const ops::Matrix& part : parts) schemes.push_back(Choose(scheme, part.type, false));
+  for (const ops::Matrix& part : parts) schemes.push_back(Choose(scheme, part.type));
   if (std::ranges::adjacent_find(schemes, std::ranges::not_equal_to()) == schemes.end()) {
     plan->push_back(
         PlanStrips(BlockName(layer, "attn_qkv"), parts, schemes[0], &weights.attention_norm));
@@ -178,18 +240,18 @@ void PlanLayer(const LayerWeights& weights, int layer, PackScheme scheme,
   PlanQkv(weights, layer, scheme, plan);
   (*plan)[first].place = package::Place::kNewBlock;
   const ops::Matrix& output = weights.attention_output.blocks[0];
-  plan->push_back(PlanStrips(BlockName(layer, "attn_output"), {output},
-                             Choose(scheme, output.type, false), nullptr));
+  plan->push_back(
+      PlanStrips(BlockName(layer, "attn_output"), {output}, Choose(scheme, output.type), nullptr));
   std::vector<Scheme> schemes;
   for (const ops::Matrix& part : weights.gate_up.blocks) {
-    schemes.push_back(Choose(scheme, part.type, false));
+    schemes.push_back(Choose(scheme, part.type));
   }
   plan->push_back(PlanStrips(BlockName(layer, "ffn_gate_up"), weights.gate_up.blocks,
                              *std::ranges::min_element(schemes, {}, Fineness), &weights.ffn_norm,
                              /*interleaved=*/true));
   const ops::Matrix& down = weights.down.blocks[0];
   plan->push_back(
-      PlanStrips(BlockName(layer, "ffn_down"), {down}, Choose(scheme, down.type, false), nullptr));
+      PlanStrips(BlockName(layer, "ffn_down"), {down}, Choose(scheme, down.type), nullptr));
 }
 
 // In the order of use: embedding, layers, head, multi-token prediction.
@@ -197,7 +259,6 @@ std::vector<PlannedTensor> MakePlan(const Model& model, PackScheme scheme) {
   const Weights& weights = model.weights();
   std::vector<PlannedTensor> plan;
   const ops::Matrix& head = weights.head.blocks[0];
-  const Scheme head_scheme = Choose(scheme, head.type, true);
   const char* head_name = model.tied_head() ? "token_embd.weight" : "output.weight";
   if (!model.tied_head()) {
     plan.push_back(PlanRows("token_embd.weight", weights.embedding.blocks[0]));
@@ -206,15 +267,14 @@ std::vector<PlannedTensor> MakePlan(const Model& model, PackScheme scheme) {
   for (int layer = 0; layer < h.n_layers; ++layer) {
     PlanLayer(weights.layers[layer], layer, scheme, &plan);
   }
-  plan.push_back(PlanStrips(head_name, {head}, head_scheme, &weights.output_norm));
+  PlanHead(head_name, head, ChooseHead(scheme, head.type), &weights.output_norm, &plan);
   plan.front().place = package::Place::kNewBlock;
-  plan.back().place = package::Place::kNewBlock;
   if (weights.mtp) {
     // Its norms are of two inputs side by side; neither alone says how large a column is.
     const ops::Matrix& input = weights.mtp->input.blocks[0];
     const size_t first = plan.size();
     plan.push_back(PlanStrips(BlockName(h.n_layers, "nextn.eh_proj"), {input},
-                              Choose(scheme, input.type, false), nullptr));
+                              Choose(scheme, input.type), nullptr));
     PlanLayer(weights.mtp->layer, h.n_layers, scheme, &plan);
     plan[first].place = package::Place::kNewBlock;
     plan[first + 1].place = package::Place::kBehind;
@@ -228,14 +288,100 @@ struct StripScratch {
       : n_groups((planned.tensor.n_cols + info.group - 1) / info.group),
         values(planned.tensor.n_cols),
         codes(kStripRows * planned.tensor.n_cols),
+        fine_codes(planned.plane_bits > 0 ? planned.tensor.n_cols : 0),
         scales(kStripRows * n_groups),
         blocks(planned.exact ? kStripRows * planned.parts[0].row_bytes : 0) {}
 
   int64_t n_groups;
-  std::vector<float> values;      // [n_cols]
-  std::vector<int8_t> codes;      // [16, n_cols]
-  std::vector<uint16_t> scales;   // [16, n_groups]
-  std::vector<std::byte> blocks;  // [16, row_bytes]
+  std::vector<float> values;       // [n_cols]
+  std::vector<int8_t> codes;       // [16, n_cols]
+  std::vector<int8_t> fine_codes;  // [n_cols], of planes only
+  std::vector<uint16_t> scales;    // [16, n_groups]
+  std::vector<std::byte> blocks;   // [16, row_bytes]
+};
+
+// Makes n units of a tensor on all threads of a pool: make(worker, i) gives the error of one. They
+// are summed in order, whoever made them.
+template <typename Make>
+Result<QuantizationError> MakeUnits(ops::ThreadPool* pool, int64_t n, const Make& make) {
+  std::vector<QuantizationError> errors(n);
+  std::mutex mutex;
+  std::optional<std::pair<int64_t, Error>> failure;  // of the first unit that has one
+  pool->ParallelFor(n, 1, [&](int worker, int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      auto made = make(worker, unit);
+      if (made) {
+        errors[unit] = *made;
+        continue;
+      }
+      const std::lock_guard lock(mutex);
+      if (!failure || unit < failure->first) failure = {unit, std::move(made).error()};
+    }
+  });
+  if (failure) return std::unexpected(std::move(failure->second));
+  QuantizationError sum;
+  for (const QuantizationError& error : errors) sum.Add(error);
+  return sum;
+}
+
+// One row of a matrix in planes.
+//   values  scratch: [n_cols]
+Result<package::PlaneErrors> QuantizePlanes(const PlannedTensor& planned, int bits,
+                                            const Model& model, int64_t row,
+                                            std::vector<float>* values, int8_t* codes,
+                                            int8_t* fine_codes, uint16_t* scales) {
+  const auto [blocks, type] = planned.BlocksOf(row);
+  model.kernels().ForType(type).unpack(blocks, planned.tensor.n_cols, values->data());
+  auto errors =
+      package::QuantizeRowInPlanes(planned.tensor.scheme, bits, *values, codes, fine_codes, scales);
+  if (!errors) return Wrap(std::move(errors).error(), fmt::format("row {}", row));
+  return errors;
+}
+
+// Makes rows of a fine plane on all threads of a pool, and their norms.
+class FineMaker {
+ public:
+  FineMaker(const PlannedTensor& planned, const Model& model, ops::ThreadPool* pool)
+      : planned_(planned), model_(model), pool_(pool), scratch_(pool->n_threads()) {
+    const package::Tensor& tensor = planned.tensor;
+    const int group = kernels::GetScheme(tensor.scheme).group;
+    for (Scratch& scratch : scratch_) {
+      scratch.values.resize(tensor.n_cols);
+      scratch.codes.resize(tensor.n_cols);
+      scratch.fine_codes.resize(tensor.n_cols);
+      scratch.scales.resize((tensor.n_cols + group - 1) / group);
+    }
+    planned.row_norms->resize(tensor.n_rows);
+  }
+
+  Result<QuantizationError> operator()(int64_t first, int64_t n, std::span<std::byte> out) {
+    const package::Tensor& tensor = planned_.tensor;
+    const int64_t row_bytes = kernels::FineRowBytes(tensor.fine_bits, tensor.n_cols);
+    return MakeUnits(pool_, n, [&](int worker, int64_t i) -> Result<QuantizationError> {
+      Scratch& scratch = scratch_[worker];
+      TANDEM_ASSIGN_OR_RETURN(
+          const package::PlaneErrors errors,
+          QuantizePlanes(planned_, tensor.fine_bits, model_, first + i, &scratch.values,
+                         scratch.codes.data(), scratch.fine_codes.data(), scratch.scales.data()));
+      kernels::PackFineRow(tensor.fine_bits, scratch.fine_codes, out.data() + i * row_bytes);
+      (*planned_.row_norms)[first + i] =
+          package::FineNorm(tensor.scheme, tensor.fine_bits, scratch.fine_codes, scratch.scales);
+      return errors.both;
+    });
+  }
+
+ private:
+  struct Scratch {
+    std::vector<float> values;       // [n_cols]
+    std::vector<int8_t> codes;       // [n_cols]
+    std::vector<int8_t> fine_codes;  // [n_cols]
+    std::vector<uint16_t> scales;    // [groups]
+  };
+
+  const PlannedTensor& planned_;
+  const Model& model_;
+  ops::ThreadPool* const pool_;
+  std::vector<Scratch> scratch_;  // by worker
 };
 
 // Makes strips of a tensor on all threads of a pool.
@@ -254,25 +400,10 @@ class StripMaker {
   Result<QuantizationError> operator()(int64_t first, int64_t n, std::span<std::byte> out) {
     const auto strip_bytes =
         static_cast<size_t>(kernels::StripBytes(planned_.tensor.scheme, planned_.tensor.n_cols));
-    std::vector<QuantizationError> errors(n);  // summed in order, whoever made them
-    std::mutex mutex;
-    std::optional<std::pair<int64_t, Error>> failure;  // of the first strip that has one
-    pool_->ParallelFor(n, 1, [&](int worker, int64_t begin, int64_t end) {
-      for (int64_t strip = begin; strip < end; ++strip) {
-        auto made = MakeStrip(first + strip, &scratch_[worker],
-                              out.data() + static_cast<size_t>(strip) * strip_bytes);
-        if (made) {
-          errors[strip] = *made;
-          continue;
-        }
-        const std::lock_guard lock(mutex);
-        if (!failure || strip < failure->first) failure = {strip, std::move(made).error()};
-      }
+    return MakeUnits(pool_, n, [&](int worker, int64_t strip) {
+      return MakeStrip(first + strip, &scratch_[worker],
+                       out.data() + static_cast<size_t>(strip) * strip_bytes);
     });
-    if (failure) return std::unexpected(std::move(failure->second));
-    QuantizationError sum;
-    for (const QuantizationError& error : errors) sum.Add(error);
-    return sum;
   }
 
  private:
@@ -289,6 +420,14 @@ class StripMaker {
       if (row < 0) {
         std::fill_n(codes, tensor.n_cols, int8_t{0});
         std::fill_n(scales, scratch->n_groups, uint16_t{0});
+        continue;
+      }
+      if (planned_.plane_bits > 0) {
+        TANDEM_ASSIGN_OR_RETURN(
+            const package::PlaneErrors errors,
+            QuantizePlanes(planned_, planned_.plane_bits, model_, row, &scratch->values, codes,
+                           scratch->fine_codes.data(), scales));
+        error.Add(errors.coarse);
         continue;
       }
       const auto [blocks, type] = planned_.BlocksOf(row);
@@ -443,6 +582,23 @@ void Release(const gguf::File& file, const std::vector<ops::Matrix>& parts) {
   }
 }
 
+// A maker that is made when its first unit is asked for, and with it its threads' memory.
+template <typename Maker>
+package::Writer::Fill FillWith(const PlannedTensor& planned, const gguf::File& file,
+                               const Model& model, ops::ThreadPool* pool, int64_t n_units) {
+  return
+      [&planned, &model, &file, pool, n_units, maker = std::unique_ptr<Maker>()](
+          int64_t first, int64_t n, std::span<std::byte> out) mutable -> Result<QuantizationError> {
+        if (!maker) maker = std::make_unique<Maker>(planned, model, pool);
+        auto made = (*maker)(first, n, out);
+        if (first + n == n_units) {
+          maker.reset();
+          Release(file, planned.parts);
+        }
+        return made;
+      };
+}
+
 // A writer that knows all tensors. `plan` must outlive it.
 Result<package::Writer> MakeWriter(const gguf::File& file, const Model& model,
                                    ops::ThreadPool* pool, std::vector<PlannedTensor>* plan) {
@@ -454,27 +610,37 @@ Result<package::Writer> MakeWriter(const gguf::File& file, const Model& model,
   writer.SetTokenizer(DescribeTokenizer(file));
   for (const PlannedTensor& planned : *plan) {
     package::Writer::Fill fill;
-    if (planned.tensor.layout == package::Layout::kRows) {
+    if (planned.tensor.layout == package::Layout::kRows && planned.row_norms) {
+      // The fine plane stands before its norms, and has made them.
+      fill = [&planned](int64_t, int64_t, std::span<std::byte> out) -> Result<QuantizationError> {
+        std::memcpy(out.data(), planned.row_norms->data(), out.size());
+        return QuantizationError{};
+      };
+    } else if (planned.tensor.layout == package::Layout::kRows) {
       fill = [&planned, &model](int64_t first, int64_t n, std::span<std::byte> out) {
         return MakeRows(planned, model, first, n, out);
       };
+    } else if (planned.tensor.layout == package::Layout::kFine) {
+      fill = FillWith<FineMaker>(planned, file, model, pool, planned.tensor.n_rows);
     } else {
-      // Made when the first strip is asked for, and with it its threads' memory.
-      fill = [&planned, &model, &file, pool, maker = std::unique_ptr<StripMaker>()](
-                 int64_t first, int64_t n,
-                 std::span<std::byte> out) mutable -> Result<QuantizationError> {
-        if (!maker) maker = std::make_unique<StripMaker>(planned, model, pool);
-        auto made = (*maker)(first, n, out);
-        if (first + n == kernels::StripCount(planned.tensor.n_rows)) {
-          maker.reset();
-          Release(file, planned.parts);
-        }
-        return made;
-      };
+      fill = FillWith<StripMaker>(planned, file, model, pool,
+                                  kernels::StripCount(planned.tensor.n_rows));
     }
     writer.Add(planned.tensor, std::move(fill), planned.place);
   }
   return writer;
+}
+
+int64_t MatrixBytes(const package::Tensor& tensor) {
+  switch (tensor.layout) {
+    case package::Layout::kStrips:
+      return kernels::StripCount(tensor.n_rows) * kernels::StripBytes(tensor.scheme, tensor.n_cols);
+    case package::Layout::kFine:
+      return tensor.n_rows * kernels::FineRowBytes(tensor.fine_bits, tensor.n_cols);
+    case package::Layout::kRows:
+      return tensor.n_rows * quant::RowBytes(tensor.type, tensor.n_cols);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -501,9 +667,10 @@ Result<PackReport> Pack(const gguf::File& file, const Model& model, ops::ThreadP
   double bits = 0, weights = 0, table_bits = 0, table_weights = 0;
   for (size_t i = 0; i < plan.size(); ++i) {
     const double tensor_bits = 8.0 * static_cast<double>(report.tensors[i].n_bytes);
-    const double tensor_weights =
-        static_cast<double>(plan[i].n_source_rows()) * static_cast<double>(plan[i].tensor.n_cols);
-    const bool table = plan[i].tensor.layout == package::Layout::kRows;
+    const double tensor_weights = plan[i].is_extra ? 0
+                                                   : static_cast<double>(plan[i].n_source_rows()) *
+                                                         static_cast<double>(plan[i].tensor.n_cols);
+    const bool table = plan[i].is_extra || plan[i].tensor.layout == package::Layout::kRows;
     (table ? table_bits : bits) += tensor_bits;
     (table ? table_weights : weights) += tensor_weights;
   }
@@ -516,10 +683,7 @@ uint64_t PackedWeightsBytes(const Model& model, PackScheme scheme) {
   uint64_t sum = 0;
   for (const PlannedTensor& planned : MakePlan(model, scheme)) {
     const package::Tensor& tensor = planned.tensor;
-    sum += static_cast<uint64_t>(tensor.layout == package::Layout::kStrips
-                                     ? kernels::StripCount(tensor.n_rows) *
-                                           kernels::StripBytes(tensor.scheme, tensor.n_cols)
-                                     : tensor.n_rows * quant::RowBytes(tensor.type, tensor.n_cols));
+    sum += static_cast<uint64_t>(MatrixBytes(tensor));
   }
   const Weights& weights = model.weights();
   const Hyperparameters& h = model.hyperparameters();

@@ -21,9 +21,10 @@ namespace tandem::model {
 // the one that holds them.
 enum class PackScheme {
   kAuto,  // about the bits of the source: Q4_0, Q8_0 exactly; other types of 4 bits int4g32; the
-          // rest int8
+          // rest int8; a head beyond 4 bits in two planes of 8 or 7 bits together
   kInt4,  // int4g128, and int4g32 for the head: 4.2 bits a weight
-  kInt4G128,  // one scheme for all
+  kInt4Planes,  // int4g128, and a head of 7 bits in two planes, of which a token reads 4
+  kInt4G128,    // one scheme for all
   kInt4G32,
   kInt8G128,
   kInt8G32,
@@ -42,7 +43,8 @@ struct PackOptions {
 struct PackReport {
   std::vector<package::Tensor> tensors;
   uint64_t n_bytes = 0;
-  // Of the matrices, and of those without a separate embedding table: what a token reads.
+  // Of the matrices, and of those without a separate embedding table and fine planes: what a token
+  // reads.
   double bits_per_weight = 0;
   double bits_per_read_weight = 0;
 };

@@ -7,14 +7,17 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "engine/kernels/fine_plane.h"
 #include "engine/kernels/kernels.h"
 #include "engine/model/testing/tiny_model.h"
+#include "engine/model/weights.h"
 #include "engine/package/testing/small_package.h"
 #include "engine/quant/codec.h"
 #include "engine/quant/half.h"
@@ -158,7 +161,8 @@ TEST(PackTest, FewerBitsLoseMore) {
 }
 
 TEST(PackTest, ChunksThreadsAndKernelsOfProductsDoNotChangeABit) {
-  for (const PackScheme scheme : {PackScheme::kInt4, PackScheme::kAuto, PackScheme::kInt8G32}) {
+  for (const PackScheme scheme :
+       {PackScheme::kInt4, PackScheme::kAuto, PackScheme::kInt4Planes, PackScheme::kInt8G32}) {
     for (const TinyOptions& options : Shapes()) {
       const Packed packed(options, scheme);
       const std::vector<int32_t> tokens = Tokens(40, options.vocab_size);
@@ -277,9 +281,25 @@ TEST(PackTest, AutoKeepsAboutTheBitsOfTheSource) {
     const Packed packed(
         {.type = type, .n_layers = 1, .n_heads = 16, .n_kv_heads = 4, .d_model = 256, .d_ff = 256});
     for (const package::Tensor& tensor : packed.file->tensors()) {
+      // The head stands in two planes where one of 4 bits would lose something, and 8 are too many.
+      const bool is_head = tensor.name.starts_with("token_embd");
+      const bool in_planes = is_head && type != Type::kQ4_0 && type != Type::kQ8_0;
+      if (is_head) {
+        EXPECT_EQ(packed.file->Find("token_embd.weight.fine") != nullptr, in_planes);
+      }
+      if (in_planes) continue;
       EXPECT_EQ(tensor.scheme, scheme) << tensor.name << " of " << tensor.source;
       EXPECT_LT(tensor.relative_error, 0.1) << tensor.name << " of " << tensor.source;
     }
+    const package::Tensor* fine = packed.file->Find("token_embd.weight.fine");
+    if (fine == nullptr) continue;
+    const package::Tensor* coarse = packed.file->Find("token_embd.weight");
+    EXPECT_EQ(coarse->scheme, Scheme::kInt4G128);
+    const bool is_float = type == Type::kF32 || type == Type::kF16 || type == Type::kBF16;
+    EXPECT_EQ(fine->fine_bits, is_float ? 4 : 3);
+    EXPECT_LT(fine->relative_error, is_float ? 0.008 : 0.016);
+    EXPECT_LT(coarse->relative_error, 0.13);
+    EXPECT_EQ(fine->source, coarse->source);
   }
 }
 
@@ -314,7 +334,109 @@ TEST(PackTest, EmbeddingThatIsNoHeadStandsInRows) {
   EXPECT_EQ(embedding->type, Type::kQ8_0);
   EXPECT_GT(embedding->relative_error, 0);
   EXPECT_LT(embedding->relative_error, 0.01);
-  EXPECT_EQ(packed.model->bytes_per_token(), packed.model->weights_bytes() - embedding->n_bytes);
+  const package::Tensor* fine = packed.file->Find("output.weight.fine");
+  EXPECT_EQ(packed.model->bytes_per_token(),
+            packed.model->weights_bytes() - embedding->n_bytes - fine->n_bytes - 4 * fine->n_rows);
+}
+
+TEST(PackTest, EmbeddingInTwoPlanesIsItsRowsOfTheSource) {
+  const Packed packed({.type = Type::kF16, .d_model = 72});
+  const package::Tensor* coarse = packed.file->Find("token_embd.weight");
+  const package::Tensor* fine = packed.file->Find("token_embd.weight.fine");
+  ASSERT_NE(fine, nullptr);
+  const auto* norms =
+      reinterpret_cast<const float*>(packed.file->Find("token_embd.weight.fine_norm")->data);
+  std::vector<float> row(72);
+  std::vector<float> coarse_row(72);
+  for (int64_t r = 0; r < coarse->n_rows; ++r) {
+    kernels::UnpackRowInPlanes(coarse->scheme, coarse->data, fine->fine_bits, fine->data, r, 72,
+                               row.data());
+    kernels::UnpackRow(coarse->scheme, coarse->data, r, 72, coarse_row.data());
+    const std::vector<float> source = SourceRow(packed, "token_embd.weight", r, 72);
+    double left = 0;
+    for (int c = 0; c < 72; ++c) {
+      ASSERT_NEAR(row[c], source[c], 0.006)
+          << r;  // half of 1 / 119 of the largest, 0.5, and a half
+      left += std::pow(double{row[c]} - coarse_row[c], 2);
+    }
+    EXPECT_GE(norms[r], std::sqrt(left));
+    EXPECT_LT(norms[r], std::sqrt(left) * 1.0001 + 1e-6);
+  }
+  EXPECT_EQ(packed.model->bytes_per_token() + fine->n_bytes + 4 * coarse->n_rows,
+            packed.model->weights_bytes());
+}
+
+// The largest logits of a scan are those of both planes, whatever the batch, bit for bit.
+TEST(PackTest, WantingTheLargestGivesTheLargestOfAll) {
+  for (const TinyOptions& options :
+       {TinyOptions{.type = Type::kF16, .vocab_size = 3000},
+        TinyOptions{.type = Type::kF16, .tied_head = false, .vocab_size = 3000}}) {
+    const Packed packed(options, PackScheme::kInt4Planes);
+    ASSERT_FALSE(packed.model->weights().head.fine.empty());
+    const auto pool = Pool(2);
+    const int vocab_size = options.vocab_size;
+    const std::vector<int32_t> tokens = Tokens(40, vocab_size);
+    const std::vector<float> all = LogitsOf(packed.model, pool.get(), tokens, 64);
+    auto forward =
+        Forward::Create(packed.model, pool.get(), {.max_tokens = 64, .max_logit_rows = 8}).value();
+    const std::vector<int32_t> excluded = {0, 17, 2999};
+    for (const int top : {1, 5, 64}) {
+      for (const size_t chunk : {1, 3, 8}) {
+        auto cache = KvCache::Create(packed.model->hyperparameters(),
+                                     {.context_tokens = 128, .type = KvType::kF32})
+                         .value();
+        for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
+          const size_t n = std::min(chunk, tokens.size() - begin);
+          std::vector<float> logits(n * vocab_size);
+          const BatchEntry entry{
+              .cache = cache.get(),
+              .token_ids = std::span(tokens).subspan(begin, n),
+              .n_logit_rows = static_cast<int>(n),
+              .wanted = {.top = top, .excluded = excluded, .n_ids = vocab_size - 2}};
+          ASSERT_TRUE(forward->Step({&entry, 1}, logits));
+          for (size_t t = 0; t < n; ++t) {
+            std::vector<float> want(all.begin() + (begin + t) * vocab_size,
+                                    all.begin() + (begin + t + 1) * vocab_size);
+            for (const int32_t id : {0, 17, vocab_size - 2, vocab_size - 1}) {
+              want[id] = -std::numeric_limits<float>::infinity();
+            }
+            const float* got = logits.data() + t * vocab_size;
+            std::vector<int32_t> by_want(vocab_size);
+            std::iota(by_want.begin(), by_want.end(), 0);
+            std::vector<int32_t> by_got = by_want;
+            const auto order = [top](std::vector<int32_t>* ids, const float* values) {
+              std::ranges::partial_sort(*ids, ids->begin() + top, [values](int32_t a, int32_t b) {
+                return values[a] != values[b] ? values[a] > values[b] : a < b;
+              });
+              ids->resize(top);
+            };
+            order(&by_want, want.data());
+            order(&by_got, got);
+            ASSERT_EQ(by_got, by_want) << "position " << begin + t;
+            for (const int32_t id : by_want) ASSERT_EQ(got[id], want[id]);
+          }
+        }
+      }
+    }
+    EXPECT_EQ(forward->scan_counts().n_scans, 3 * 3 * 40);
+    EXPECT_LE(forward->scan_counts().n_outside, forward->scan_counts().n_widened);
+  }
+}
+
+TEST(PackTest, MoreThanTheLargestThatAHeadCanGiveIsAnError) {
+  const Packed packed({.type = Type::kF16});
+  const auto pool = Pool(1);
+  auto forward = Forward::Create(packed.model, pool.get(), {.max_tokens = 4, .max_logit_rows = 4});
+  auto cache = KvCache::Create(packed.model->hyperparameters(), {.context_tokens = 8}).value();
+  const std::vector<int32_t> tokens = {1, 2};
+  std::vector<float> logits(packed.tiny.options().vocab_size);
+  for (const int top : {-1, 65}) {
+    const BatchEntry entry{
+        .cache = cache.get(), .token_ids = tokens, .n_logit_rows = 1, .wanted = {.top = top}};
+    const Status status = (*forward)->Step({&entry, 1}, logits);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, ErrorCode::kInvalidArgument);
+  }
 }
 
 TEST(PackTest, BytesDoNotDependOnThreads) {

@@ -4,8 +4,10 @@
 #include <optional>
 #include <vector>
 
+#include "engine/kernels/fine_plane.h"
 #include "engine/ops/matmul.h"
 #include "engine/ops/packed_matmul.h"
+#include "engine/ops/two_planes.h"
 
 namespace tandem::model {
 
@@ -15,8 +17,10 @@ namespace tandem::model {
 struct Linear {
   std::vector<ops::Matrix> blocks;
   std::vector<ops::PackedMatrix> strips;  // all with the same group
+  ops::FinePlane fine;                    // beside strips[0] alone, of a head in two planes
 
   bool packed() const { return !strips.empty(); }
+  // What a step streams: without the fine plane.
   uint64_t bytes() const {
     uint64_t sum = 0;
     for (const ops::Matrix& part : blocks) sum += part.bytes();
@@ -29,6 +33,12 @@ struct Linear {
     for (const ops::Matrix& part : blocks) sum += part.n_rows * part.n_cols;
     for (const ops::PackedMatrix& part : strips) sum += part.n_rows * part.n_cols;
     return static_cast<uint64_t>(sum);
+  }
+  uint64_t fine_bytes() const {
+    if (fine.empty()) return 0;
+    const auto row_bytes =
+        static_cast<uint64_t>(kernels::FineRowBytes(fine.bits, strips[0].n_cols));
+    return static_cast<uint64_t>(strips[0].n_rows) * (row_bytes + sizeof(float));
   }
 };
 

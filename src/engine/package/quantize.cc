@@ -112,19 +112,6 @@ uint16_t ScaleOfStep(float step, int bits) {
   return quant::HalfToFloat(half) == 0 ? uint16_t{0} : half;
 }
 
-// Whether the values are integers of the range times a step that a scale holds.
-bool IsExact(std::span<const float> values, const CodeRange& range, float step, int bits) {
-  if (!(std::fabs(step) > 0) ||
-      quant::HalfToFloat(ScaleOfStep(step, bits)) != std::ldexp(step, bits)) {
-    return false;
-  }
-  return std::ranges::all_of(values, [&](float value) {
-    const float code = Round(value / step);
-    return code * step == value && code >= static_cast<float>(range.min) &&
-           code <= static_cast<float>(range.max);
-  });
-}
-
 }  // namespace
 
 double QuantizationError::relative() const {
@@ -178,8 +165,8 @@ Result<QuantizationError> QuantizeRow(kernels::Scheme scheme, std::span<const fl
 }
 
 Result<PlaneErrors> QuantizeRowInPlanes(kernels::Scheme scheme, int bits,
-                                        std::span<const float> row, std::span<const float> steps,
-                                        int8_t* codes, int8_t* fine_codes, uint16_t* scales) {
+                                        std::span<const float> row, int8_t* codes,
+                                        int8_t* fine_codes, uint16_t* scales) {
   const auto group = static_cast<size_t>(kernels::GetScheme(scheme).group);
   const CodeRange range(bits);
   PlaneErrors errors;
@@ -199,15 +186,7 @@ Result<PlaneErrors> QuantizeRowInPlanes(kernels::Scheme scheme, int bits,
                  "the value {} in columns {}..{} is too large for a half-precision scale",
                  std::max(below, above), begin, begin + values.size() - 1);
     }
-    float step = BestStep(range, below, above);
-    if (!steps.empty()) {
-      const float exact = steps[begin / group];
-      if (IsExact(values, range, exact, bits)) {
-        step = exact;
-      } else if (IsExact(values, range, -exact, bits)) {
-        step = -exact;
-      }
-    }
+    const float step = BestStep(range, below, above);
     const uint16_t half = ScaleOfStep(step, bits);
     scales[begin / group] = half;
     const float kept = std::ldexp(quant::HalfToFloat(half), -bits);

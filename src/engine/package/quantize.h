@@ -54,14 +54,12 @@ struct PlaneErrors {
 // value on either side.
 //   scheme   of the strips: int4g128 or int4g32
 //   bits     of the fine plane
-//   steps    [ceil(n_cols / group)], or empty: where the row is made of integers times a step, as
-//            Q8_0 is, that step; a group whose integers the planes can hold is kept exactly
 //   codes, fine_codes (out)  [n_cols];  scales (out)  [ceil(n_cols / group)] IEEE half bits
 // Errors: as QuantizeRow.
 // Thread: any. Cost: some 200 million weights a second.
 Result<PlaneErrors> QuantizeRowInPlanes(kernels::Scheme scheme, int bits,
-                                        std::span<const float> row, std::span<const float> steps,
-                                        int8_t* codes, int8_t* fine_codes, uint16_t* scales);
+                                        std::span<const float> row, int8_t* codes,
+                                        int8_t* fine_codes, uint16_t* scales);
 
 // The norm of a row of a fine plane, rounded up: what FinePlane::norms of engine/ops wants.
 float FineNorm(kernels::Scheme scheme, int bits, std::span<const int8_t> fine_codes,

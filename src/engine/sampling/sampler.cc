@@ -55,6 +55,13 @@ Result<Sampler> Sampler::Create(SamplingOptions options, std::shared_ptr<const T
   return sampler;
 }
 
+int Sampler::n_deciding() const {
+  // A bias or a penalty may lift any of them above the others.
+  if (counts_tokens_ || !options_.logit_bias.empty()) return 0;
+  // What top_k leaves, top_p and min_p and the draw look at alone.
+  return options_.temperature == 0.0F ? 1 : options_.top_k;
+}
+
 void Sampler::Accept(int32_t id) {
   ++n_accepted_;
   if (counts_tokens_) Count(id, /*in_answer=*/true);

@@ -56,6 +56,10 @@ class Sampler {
   Result<int32_t> SampleAmong(std::span<const float> logits, std::span<const int32_t> ids,
                               SamplerScratch* scratch) const;
 
+  // How many of the largest logits of allowed ids decide what Sample() gives: with them right, and
+  // all others anything finite that is smaller, the token is the same. 0: all of them.
+  int n_deciding() const;
+
   // The sequence goes on with this token: penalties count it and the next draw is another one.
   void Accept(int32_t id);
 

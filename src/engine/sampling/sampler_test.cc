@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <random>
 
 #include <gtest/gtest.h>
 
@@ -391,6 +392,39 @@ TEST(SamplerTest, TinyTemperatureIsGreedyAmongTies) {
 TEST(SamplerTest, PromptIdsOutsideTheVocabularyAreHarmless) {
   const SamplingOptions options{.temperature = 0, .repetition_penalty = 2};
   EXPECT_EQ(SampleOnce(Make(options, 2, {-7, 1'000'000, 0}), {1.0F, 0.9F}), 1);
+}
+
+TEST(SamplerTest, DecidingLogitsDecide) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0F, 3.0F);
+  SamplerScratch scratch;
+  for (const SamplingOptions& options :
+       {SamplingOptions{.temperature = 0}, SamplingOptions{.temperature = 0.7F, .top_k = 1},
+        SamplingOptions{.top_k = 20, .seed = 3},
+        SamplingOptions{.temperature = 1.5F, .top_k = 7, .top_p = 0.8F, .min_p = 0.1F}}) {
+    const Sampler sampler = Make(options, 500);
+    const int n = sampler.n_deciding();
+    EXPECT_EQ(n, options.temperature == 0 ? 1 : options.top_k);
+    for (int round = 0; round < 50; ++round) {
+      std::vector<float> logits(500);
+      for (float& logit : logits) logit = normal(random);
+      std::vector<float> sorted = logits;
+      std::ranges::sort(sorted, std::greater());
+      std::vector<float> blurred = logits;
+      for (float& logit : blurred) {
+        if (logit < sorted[n - 1]) logit = sorted[n - 1] - 0.001F - 0.1F * std::fabs(logit);
+      }
+      EXPECT_EQ(sampler.Sample(blurred, &scratch), sampler.Sample(logits, &scratch));
+    }
+  }
+}
+
+TEST(SamplerTest, AllLogitsDecideWhereAnyTokenMayCome) {
+  EXPECT_EQ(Make({}, 5).n_deciding(), 0);
+  EXPECT_EQ(Make({.top_p = 0.5F}, 5).n_deciding(), 0);
+  EXPECT_EQ(Make({.temperature = 0, .repetition_penalty = 1.1F}, 5).n_deciding(), 0);
+  EXPECT_EQ(Make({.temperature = 0, .presence_penalty = -1}, 5).n_deciding(), 0);
+  EXPECT_EQ(Make({.temperature = 0, .logit_bias = {{3, 5.0F}}}, 5).n_deciding(), 0);
 }
 
 TEST(SamplerTest, SamplingAmongAFewGivesOnlyThoseInTheirProportion) {

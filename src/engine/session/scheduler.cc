@@ -308,7 +308,8 @@ void Scheduler::AddToBatch(Session* session, size_t n_tokens) {
   const std::span<const int32_t> pending = session->pending();
   batch_.push_back({.slot = session->slot(),
                     .token_ids = pending.first(n_tokens),
-                    .n_logit_rows = n_tokens == pending.size() ? 1 : 0});
+                    .n_logit_rows = n_tokens == pending.size() ? 1 : 0,
+                    .wanted = session->wanted()});
   in_batch_.push_back(session);
 }
 

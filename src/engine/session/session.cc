@@ -110,6 +110,15 @@ std::span<const int32_t> Session::pending() const {
   return std::span(tokens_).subspan(static_cast<size_t>(slot_->length()));
 }
 
+executor::LogitsWanted Session::wanted() const {
+  const int top = sampler_.n_deciding();
+  // Log probabilities are about all tokens, and a forced one may be anywhere.
+  if (submission_.top_logprobs || !forced_.empty() || top > executor::LogitsWanted::kMaxTop) {
+    return {};
+  }
+  return {.top = top, .excluded = mask_->unused(), .n_ids = mask_->n_tokens()};
+}
+
 int Session::MaxDrafts() const {
   // What must be spelt out is drawn from other tokens than the model's best.
   if (!forced_.empty()) return 0;

@@ -63,6 +63,9 @@ class Session {
   // Tokens that have yet to run. Never empty while the session lives.
   std::span<const int32_t> pending() const;
 
+  // What Advance() needs of the logits after the last of them.
+  executor::LogitsWanted wanted() const;
+
   // Samples the next token from the logits after the last one and emits what text it completes.
   //   logits [vocab_size]
   // An outcome says that the session is over.

@@ -69,6 +69,30 @@ class SessionTest : public ::testing::Test {
   Recorder recorder_;
 };
 
+TEST_F(SessionTest, WantsAsManyLogitsAsItsAnswerNeeds) {
+  const auto wanted = [&](const Submission& submission) { return Start(submission)->wanted(); };
+  Submission submission = Greedy("hi");
+  EXPECT_EQ(wanted(submission).top, 1);
+  EXPECT_EQ(wanted(submission).n_ids, model_.mask->n_tokens());
+  EXPECT_EQ(wanted(submission).excluded.size(), model_.mask->unused().size());
+  submission.sampling = {.top_k = 40};
+  EXPECT_EQ(wanted(submission).top, 40);
+  submission.sampling = {.top_k = 65};
+  EXPECT_EQ(wanted(submission).top, 0);
+  submission.sampling = {};
+  EXPECT_EQ(wanted(submission).top, 0);
+  submission = Greedy("hi");
+  submission.top_logprobs = 0;
+  EXPECT_EQ(wanted(submission).top, 0);
+  // Text that the answer must go on with: until it is spelt out.
+  submission = Greedy("hi");
+  submission.forced_text = "ab";
+  const auto session = Start(submission);
+  EXPECT_EQ(session->wanted().top, 0);
+  EXPECT_FALSE(SayAll(*session, Bytes("ab")));
+  EXPECT_EQ(session->wanted().top, 1);
+}
+
 TEST_F(SessionTest, EndOfTurnFinishesWithStopAndIsNotShown) {
   auto session = Start(Greedy("hi"));
   EXPECT_FALSE(SayAll(*session, Bytes("ok")));
