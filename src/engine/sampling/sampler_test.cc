@@ -1,5 +1,6 @@
 #include "engine/sampling/sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -414,7 +415,8 @@ TEST(SamplerTest, DecidingLogitsDecide) {
       for (float& logit : blurred) {
         if (logit < sorted[n - 1]) logit = sorted[n - 1] - 0.001F - 0.1F * std::fabs(logit);
       }
-      EXPECT_EQ(sampler.Sample(blurred, &scratch), sampler.Sample(logits, &scratch));
+      EXPECT_EQ(sampler.Sample(blurred, &scratch).value(),
+                sampler.Sample(logits, &scratch).value());
     }
   }
 }
