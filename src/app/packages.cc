@@ -1,6 +1,7 @@
 #include "app/packages.h"
 
 #include <algorithm>
+#include <memory>
 #include <system_error>
 
 #include "base/log.h"
@@ -104,9 +105,20 @@ Result<uint64_t> Packages::RemoveOthers(const fs::path& model, const fs::path& k
 }
 
 EnginePool::Loader PackingLoader(const Packages* packages) {
-  return [packages](
+  // The threads of the last model that was loaded; all of as many share them.
+  struct Threads {
+    int n = 0;
+    std::shared_ptr<engine::ComputeThreads> pool;
+  };
+  return [packages, threads = std::make_shared<Threads>()](
              const std::filesystem::path& model,
-             const engine::EngineOptions& options) -> Result<std::unique_ptr<engine::Engine>> {
+             const engine::EngineOptions& wanted) -> Result<std::unique_ptr<engine::Engine>> {
+    engine::EngineOptions options = wanted;
+    if (threads->pool == nullptr || threads->n != options.n_threads) {
+      TANDEM_ASSIGN_OR_RETURN(threads->pool, engine::StartComputeThreads(options.n_threads));
+      threads->n = options.n_threads;
+    }
+    options.threads = threads->pool;
     int percent = -1;
     TANDEM_ASSIGN_OR_RETURN(
         const std::filesystem::path package,

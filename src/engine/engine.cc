@@ -281,9 +281,10 @@ Result<std::unique_ptr<executor::Executor>> MakeExecutor(const ModelFile& file,
                                                          const EngineOptions& options,
                                                          int32_t context) {
   if (options.driver.empty()) {
-    return executor::CpuExecutor::Create(
-        file.model,
-        {.n_threads = options.n_threads, .context_tokens = context, .limits = Limits(options)});
+    return executor::CpuExecutor::Create(file.model, {.n_threads = options.n_threads,
+                                                      .threads = options.threads,
+                                                      .context_tokens = context,
+                                                      .limits = Limits(options)});
   }
   if (!file.model->packed()) {
     return Err(ErrorCode::kUnsupported,
@@ -483,6 +484,10 @@ Result<KvPrecision> ParseKvPrecision(std::string_view name) {
 Result<std::string> ActiveInstructionSet() {
   TANDEM_ASSIGN_OR_RETURN(const kernels::KernelSet* set, kernels::Active());
   return std::string(kernels::IsaName(set->isa));
+}
+
+Result<std::shared_ptr<ComputeThreads>> StartComputeThreads(int n_threads) {
+  return executor::CpuExecutor::StartThreads(n_threads);
 }
 
 Result<MemoryPlan> PlanMemory(const std::filesystem::path& path, const EngineOptions& options) {

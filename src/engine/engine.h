@@ -44,14 +44,19 @@
 #include "engine/session/submission.h"
 #include "engine/text_codec.h"
 
+namespace tandem::ops {
+class ThreadPool;
+}  // namespace tandem::ops
+
 namespace tandem::engine {
 
-using executor::KvPrecision;      // kInt8, kF16, kF32
-using sampling::SamplingOptions;  // temperature, top_p, penalties, seed, ...
-using session::Activity;          // n_running, n_queued
-using session::Drafter;           // kMtp, kNgram
-using session::DrafterName;       // "mtp", "ngram"
-using session::MemoryFigures;     // weights, KV caches, scratch, limit
+using ComputeThreads = ops::ThreadPool;  // nothing outside looks into it
+using executor::KvPrecision;             // kInt8, kF16, kF32
+using sampling::SamplingOptions;         // temperature, top_p, penalties, seed, ...
+using session::Activity;                 // n_running, n_queued
+using session::Drafter;                  // kMtp, kNgram
+using session::DrafterName;              // "mtp", "ngram"
+using session::MemoryFigures;            // weights, KV caches, scratch, limit
 using session::ParseSpeculationMode;
 using session::SpeculationFigures;  // drafted, accepted, gain
 using session::SpeculationMode;     // kAuto, kOff, kMtp, kNgram
@@ -94,7 +99,9 @@ struct ModelInfo {
 };
 
 struct EngineOptions {
-  int n_threads = 0;       // that compute; 0: every core that the process may use
+  int n_threads = 0;  // that compute; 0, and more than there are: every core that it may use
+  // To share with other engines, of StartComputeThreads(); null: its own.
+  std::shared_ptr<ComputeThreads> threads = nullptr;
   int context_tokens = 0;  // of each session; 0: the model's context, at most 4,096
   // Where no context was asked for: whether it may be shorter than that so as to stay within the
   // memory limit (and is then warned of). A context that was asked for is never changed.
@@ -117,6 +124,11 @@ struct EngineOptions {
   // Let go when the engine is gone.
   std::shared_ptr<const void> kept;
 };
+
+// Threads that compute for several engines: the loops of their steps take turns, where threads of
+// their own would fight for the cores. n_threads as in EngineOptions.
+// Errors: kInvalidArgument for a negative count, kResourceExhausted.
+Result<std::shared_ptr<ComputeThreads>> StartComputeThreads(int n_threads);
 
 struct ChatPrompt {
   std::vector<ChatMessage> messages;

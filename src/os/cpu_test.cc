@@ -44,6 +44,9 @@ TEST(CpuTest, AffinityLimitsTheCount) {
     }
     ASSERT_EQ(sched_setaffinity(0, sizeof(one), &one), 0);
     pinned = UsableCpuCount();
+    const std::vector<int> cpus = AffinityCpus();
+    ASSERT_EQ(cpus.size(), 1U);
+    EXPECT_TRUE(CPU_ISSET(cpus[0], &one));
   }).join();
   EXPECT_EQ(pinned, 1);
   EXPECT_GE(UsableCpuCount(), 1);

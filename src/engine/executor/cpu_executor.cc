@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/log.h"
 #include "engine/model/kv_cache.h"
+#include "os/cpu.h"
 
 namespace tandem::executor {
 namespace {
@@ -62,7 +64,10 @@ Result<std::unique_ptr<CpuExecutor>> CpuExecutor::Create(std::shared_ptr<const m
                options.context_tokens, longest);
   }
   std::unique_ptr<CpuExecutor> executor(new CpuExecutor);
-  TANDEM_ASSIGN_OR_RETURN(executor->pool_, ops::ThreadPool::Create(options.n_threads));
+  executor->pool_ = options.threads;
+  if (executor->pool_ == nullptr) {
+    TANDEM_ASSIGN_OR_RETURN(executor->pool_, StartThreads(options.n_threads));
+  }
   TANDEM_ASSIGN_OR_RETURN(
       executor->forward_,
       model::Forward::Create(model, executor->pool_.get(),
@@ -71,6 +76,18 @@ Result<std::unique_ptr<CpuExecutor>> CpuExecutor::Create(std::shared_ptr<const m
   executor->model_ = std::move(model);
   executor->context_tokens_ = options.context_tokens;
   return executor;
+}
+
+Result<std::shared_ptr<ops::ThreadPool>> CpuExecutor::StartThreads(int n_threads) {
+  const int n_cores = os::UsableCpuCount();
+  if (n_threads > n_cores) {
+    log::Warning("{} compute threads were asked for and {} cores can be used: {} compute",
+                 n_threads, n_cores, n_cores);
+    n_threads = n_cores;
+  }
+  TANDEM_ASSIGN_OR_RETURN(auto pool,
+                          ops::ThreadPool::Create(n_threads, n_cores, os::AffinityCpus()));
+  return std::shared_ptr<ops::ThreadPool>(std::move(pool));
 }
 
 int32_t CpuExecutor::vocab_size() const { return model_->hyperparameters().vocab_size; }

@@ -18,7 +18,9 @@ uint64_t KvBytes(const model::Hyperparameters& hyperparameters, KvPrecision prec
 class CpuExecutor final : public Executor {
  public:
   struct Options {
-    int n_threads = 0;           // 0: every core that the process may use
+    int n_threads = 0;  // 0: every core that the process may use; more than those are not used
+    // Threads to share with other executors, whose loops then take turns; null: its own.
+    std::shared_ptr<ops::ThreadPool> threads = nullptr;
     int32_t context_tokens = 0;  // of every slot
     StepLimits limits;
   };
@@ -28,6 +30,11 @@ class CpuExecutor final : public Executor {
   static Result<std::unique_ptr<CpuExecutor>> Create(std::shared_ptr<const model::Model> model,
                                                      const Options& options);
 
+  // Threads that a pool for so many has: no more than there are cores to use, for with one more,
+  // the loops of a step wait for whoever the system has put off a core.
+  static Result<std::shared_ptr<ops::ThreadPool>> StartThreads(int n_threads);
+
+  int n_threads() const { return pool_->n_threads(); }
   int32_t vocab_size() const override;
   int32_t context_tokens() const override { return context_tokens_; }
   StepLimits limits() const override;
@@ -46,7 +53,7 @@ class CpuExecutor final : public Executor {
 
   std::shared_ptr<const model::Model> model_;
   int32_t context_tokens_ = 0;
-  std::unique_ptr<ops::ThreadPool> pool_;
+  std::shared_ptr<ops::ThreadPool> pool_;
   std::unique_ptr<model::Forward> forward_;  // uses pool_
   std::vector<model::BatchEntry> entries_;   // of the current step
   std::vector<model::DraftEntry> drafts_;    // likewise

@@ -1,10 +1,13 @@
 #include "engine/executor/cpu_executor.h"
 
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "engine/gguf/file.h"
+#include "os/cpu.h"
 
 namespace tandem::executor {
 namespace {
@@ -39,6 +42,41 @@ class CpuExecutorTest : public ::testing::Test {
 
   std::unique_ptr<CpuExecutor> executor_ = Make(kContext, {.max_tokens = 32, .max_logit_rows = 4});
 };
+
+TEST_F(CpuExecutorTest, NoMoreThreadsThanCoresCompute) {
+  const auto executor =
+      CpuExecutor::Create(LoadModel(), {.n_threads = 500,
+                                        .context_tokens = kContext,
+                                        .limits = {.max_tokens = 4, .max_logit_rows = 4}});
+  ASSERT_TRUE(executor) << executor.error().message;
+  EXPECT_EQ((*executor)->n_threads(), os::UsableCpuCount());
+}
+
+TEST_F(CpuExecutorTest, ModelsThatShareThreadsComputeAsAlone) {
+  const std::vector<int32_t> tokens = {5, 9, 200, 31, 77};
+  const std::vector<float> alone = Run(*executor_->NewSlot(KvPrecision::kF16).value(), tokens);
+  const auto threads = CpuExecutor::StartThreads(2).value();
+  std::vector<std::vector<float>> together(3);
+  {
+    std::vector<std::jthread> schedulers;
+    for (std::vector<float>& logits : together) {
+      schedulers.emplace_back([&] {
+        const auto executor =
+            CpuExecutor::Create(LoadModel(), {.threads = threads,
+                                              .context_tokens = kContext,
+                                              .limits = {.max_tokens = 8, .max_logit_rows = 4}})
+                .value();
+        for (int round = 0; round < 5; ++round) {
+          const auto slot = executor->NewSlot(KvPrecision::kF16).value();
+          logits.assign(static_cast<size_t>(executor->vocab_size()), 0.0F);
+          const SlotStep step{.slot = slot.get(), .token_ids = tokens, .n_logit_rows = 1};
+          ASSERT_TRUE(executor->Step({&step, 1}, logits));
+        }
+      });
+    }
+  }
+  for (const std::vector<float>& logits : together) EXPECT_EQ(logits, alone);
+}
 
 TEST_F(CpuExecutorTest, CopiedPrefixGivesTheSameLogitsAndLeavesTheSourceAlone) {
   for (KvPrecision precision : {KvPrecision::kInt8, KvPrecision::kF16, KvPrecision::kF32}) {

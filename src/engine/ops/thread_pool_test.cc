@@ -1,6 +1,7 @@
 #include "engine/ops/thread_pool.h"
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -61,6 +62,75 @@ TEST(ThreadPoolTest, CallsOfOneWorkerDoNotOverlap) {
     });
   }
   EXPECT_EQ(overlaps, 0);
+}
+
+// A core that a neighbour keeps busy: who computes there holds one chunk and no more. In halves
+// that are fixed, the loop would never end.
+TEST(ThreadPoolTest, WorkOfAWorkerThatStandsStillIsDoneByTheOthers) {
+  for (const int usable_cores : {64, 1}) {
+    auto pool = ThreadPool::Create(3, usable_cores);
+    ASSERT_TRUE(pool);
+    constexpr int kChunks = 90;
+    std::atomic<int> stuck = -1;  // the worker that stands still
+    std::atomic<int> done = 0;
+    std::atomic<int> done_by_stuck = 0;
+    (*pool)->ParallelFor(kChunks, 1, [&](int worker, int64_t, int64_t) {
+      int nobody = -1;
+      if (worker != 0 && stuck.compare_exchange_strong(nobody, worker)) {
+        stuck.notify_all();
+        for (int now = done.load(); now < kChunks - 1; now = done.load()) done.wait(now);
+        ++done_by_stuck;
+        return;
+      }
+      stuck.wait(-1);  // nobody gets ahead before a worker stands still
+      if (worker == stuck) ++done_by_stuck;
+      ++done;
+      done.notify_all();
+    });
+    EXPECT_EQ(done, kChunks - 1);
+    EXPECT_EQ(done_by_stuck, 1);
+  }
+}
+
+// Models that share the cores: their loops take turns, and each sees its own work only.
+TEST(ThreadPoolTest, LoopsOfSeveralCallersDoNotOverlap) {
+  for (const int usable_cores : {64, 1}) {
+    auto pool = ThreadPool::Create(3, usable_cores);
+    ASSERT_TRUE(pool);
+    std::vector<std::atomic<int>> inside(3);  // chunks under way, by caller
+    std::atomic<int> overlaps = 0;
+    std::vector<std::vector<int64_t>> sums(3, std::vector<int64_t>(40));
+    {
+      std::vector<std::jthread> callers;
+      for (int caller = 0; caller < 3; ++caller) {
+        callers.emplace_back([&, caller] {
+          for (int round = 0; round < 200; ++round) {
+            (*pool)->ParallelFor(40, 2, [&](int, int64_t begin, int64_t end) {
+              ++inside[caller];
+              for (int other = 0; other < 3; ++other) {
+                if (other != caller && inside[other] != 0) ++overlaps;
+              }
+              for (int64_t i = begin; i < end; ++i) ++sums[caller][i];
+              --inside[caller];
+            });
+          }
+        });
+      }
+    }
+    EXPECT_EQ(overlaps, 0);
+    for (const auto& sum : sums) {
+      for (const int64_t value : sum) ASSERT_EQ(value, 200);
+    }
+  }
+}
+
+TEST(ThreadPoolTest, WorkersThatCannotBePinnedWorkAllTheSame) {
+  const std::vector<int> cpus = {0, 1023, -1};
+  auto pool = ThreadPool::Create(3, 64, cpus);
+  ASSERT_TRUE(pool);
+  std::atomic<int> done = 0;
+  (*pool)->ParallelFor(100, 1, [&](int, int64_t, int64_t) { ++done; });
+  EXPECT_EQ(done, 100);
 }
 
 TEST(ThreadPoolTest, NothingToDoCallsNobody) {
