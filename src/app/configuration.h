@@ -61,6 +61,7 @@ struct ServerSettings {
   std::chrono::milliseconds keep_alive{900'000};
   std::vector<std::string> drivers;  // of accelerators, beside those in DATA_DIR/drivers
   engine::SpeculationMode speculation = engine::SpeculationMode::kAuto;
+  engine::HugePages huge_pages = engine::HugePages::kOff;
 };
 
 // [[upstream]]. An OpenAI-compatible API.
@@ -219,6 +220,7 @@ struct ConfigurationFlags {
   std::optional<std::string> kv_type;
   std::optional<double> keep_alive_s;
   std::optional<std::string> speculation;
+  std::optional<std::string> huge_pages;
   std::vector<std::string> aliases;          // NAME=MODEL
   std::vector<std::string> upstreams;        // MODEL=BASE_URL
   std::vector<std::string> upstream_models;  // MODEL=NAME

@@ -132,6 +132,7 @@ Result<Configuration> ApplyFlags(Configuration configuration, const Configuratio
                 &s.keep_alive);
   reader.Server("--speculation", "speculation", flags.speculation, schema::kSpeculation,
                 &s.speculation);
+  reader.Server("--huge-pages", "huge_pages", flags.huge_pages, schema::kHugePages, &s.huge_pages);
   for (const std::string& text : flags.upstreams) reader.Upstream(text);
   for (const std::string& text : flags.upstream_models) reader.UpstreamModel(text);
   for (const std::string& text : flags.aliases) reader.Alias(text);

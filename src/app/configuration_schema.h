@@ -293,6 +293,9 @@ inline constexpr WordCodec<engine::SpeculationMode> kSpeculation{
     engine::ParseSpeculationMode, [](const engine::SpeculationMode& mode) {
       return std::string(engine::SpeculationModeName(mode));
     }};
+inline constexpr WordCodec<engine::HugePages> kHugePages{
+    engine::ParseHugePages,
+    [](const engine::HugePages& mode) { return std::string(engine::HugePagesName(mode)); }};
 
 // The providers that gateway/upstream knows the habits of.
 std::vector<std::string_view> UpstreamKinds();
@@ -312,6 +315,7 @@ void DescribeServer(V& v, auto& s) {
   v.Field("keep_alive_s", s.keep_alive, kSeconds);
   v.Field("drivers", s.drivers, ListCodec<TextCodec>{.element = kName, .highest_count = 16});
   v.Field("speculation", s.speculation, kSpeculation);
+  v.Field("huge_pages", s.huge_pages, kHugePages);
 }
 
 template <typename V>

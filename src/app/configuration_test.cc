@@ -39,6 +39,7 @@ kv_type = "f16"
 keep_alive_s = 30
 drivers = ["/opt/npu.so"]
 speculation = "ngram"
+huge_pages = "auto"
 
 [[upstream]]
 model = "big"
@@ -182,6 +183,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.server.keep_alive, milliseconds(30'000));
   EXPECT_THAT(c.server.drivers, ElementsAre("/opt/npu.so"));
   EXPECT_EQ(c.server.speculation, engine::SpeculationMode::kNgram);
+  EXPECT_EQ(c.server.huge_pages, engine::HugePages::kAuto);
 
   ASSERT_EQ(c.upstreams.size(), 1u);
   const UpstreamSettings& upstream = c.upstreams[0];
@@ -388,6 +390,7 @@ TEST(ConfigurationTest, EveryFieldRefusesWhatItCannotBe) {
       {"kv_type = \"f16\"", {"16", "\"int4\"", "\"\""}},
       {"keep_alive_s = 30", kNoSeconds},
       {"drivers = [\"/opt/npu.so\"]", {"1", "\"/opt/npu.so\"", "[1]", "[\"\"]"}},
+      {"huge_pages = \"auto\"", {"true", "\"yes\"", "\"\""}},
       {"model = \"big\"\nbase", {}},
       {"base_url = \"https://api.example/v1\"",
        {"1", "\"\"", "\"no url\"", "\"ftp://a/\"", "\"http://a.example/v1\"",

@@ -43,7 +43,8 @@ engine::EngineOptions MakeEngineOptions(const Configuration& configuration) {
           .context_tokens = server.context_tokens,
           .memory_limit_bytes = server.memory_limit_bytes,
           .kv_precision = server.kv_precision,
-          .speculation = server.speculation};
+          .speculation = server.speculation,
+          .huge_pages = server.huge_pages};
 }
 
 Result<ServedModelsOptions> MakeServedModelsOptions(const Configuration& configuration) {

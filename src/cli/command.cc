@@ -38,6 +38,10 @@ void EngineFlags::Add(CLI::App* command) {
   command->add_option("--kv-type", kv_type, "Keys and values as int8 (default), f16 or f32");
   command->add_option("--speculation", speculation,
                       "Guess tokens ahead: auto (default), off, mtp or ngram");
+  command->add_option(
+      "--huge-pages", huge_pages,
+      "Move the weights to huge pages in the background: off (default), auto: where "
+      "memory allows, or on");
 }
 
 Result<engine::EngineOptions> EngineFlags::Get() const {
@@ -56,6 +60,11 @@ Result<engine::EngineOptions> EngineFlags::Get() const {
     auto mode = engine::ParseSpeculationMode(speculation);
     if (!mode) return Wrap(std::move(mode).error(), "--speculation");
     result.speculation = *mode;
+  }
+  if (!huge_pages.empty()) {
+    auto mode = engine::ParseHugePages(huge_pages);
+    if (!mode) return Wrap(std::move(mode).error(), "--huge-pages");
+    result.huge_pages = *mode;
   }
   return result;
 }

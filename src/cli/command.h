@@ -32,6 +32,7 @@ struct EngineFlags {
   std::string memory_limit;  // "2.1GB", "512MiB"; empty: the machine's
   std::string kv_type;       // empty: the engine's default
   std::string speculation;   // likewise
+  std::string huge_pages;    // empty: off
   void Add(CLI::App* command);
   Result<engine::EngineOptions> Get() const;
 };

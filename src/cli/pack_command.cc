@@ -105,7 +105,8 @@ void AddPackCommand(CLI::App* app, Action* action) {
   command
       ->add_option("--scheme", flags->options.scheme,
                    "auto: about the bits of the model, Q4_0 and Q8_0 exactly; int4: 4.2 bits a "
-                   "weight; or int4g128, int4g32, int8g128, int8g32 for all")
+                   "weight; int4planes: 4.6, of which a token reads 4.1; or int4g128, int4g32, "
+                   "int8g128, int8g32 for all")
       ->capture_default_str();
   command->add_option("--threads", flags->options.n_threads, "That compute (0: every core)")
       ->check(CLI::NonNegativeNumber);

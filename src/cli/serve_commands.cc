@@ -30,6 +30,7 @@ Status RunServe(const ServeFlags& flags) {
   if (!flags.engine.memory_limit.empty()) overlay.memory_limit = flags.engine.memory_limit;
   if (!flags.engine.kv_type.empty()) overlay.kv_type = flags.engine.kv_type;
   if (!flags.engine.speculation.empty()) overlay.speculation = flags.engine.speculation;
+  if (!flags.engine.huge_pages.empty()) overlay.huge_pages = flags.engine.huge_pages;
   std::optional<std::filesystem::path> file;
   if (!flags.config.empty()) file = flags.config;
   TANDEM_ASSIGN_OR_RETURN(const auto live, app::LiveConfiguration::Open(file, overlay));

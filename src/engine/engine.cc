@@ -223,7 +223,8 @@ Result<MemoryPlan> MakePlan(const model::Model& model, const EngineOptions& opti
                             bool as_package) {
   const model::Hyperparameters& h = model.hyperparameters();
   const executor::StepLimits limits = Limits(options);
-  const int n_threads = options.n_threads > 0 ? options.n_threads : os::UsableCpuCount();
+  const int n_cores = os::UsableCpuCount();
+  const int n_threads = options.n_threads > 0 ? std::min(options.n_threads, n_cores) : n_cores;
   MemoryPlan plan;
   TANDEM_ASSIGN_OR_RETURN(plan.full_context_tokens, ChooseContext(options, h));
   TANDEM_ASSIGN_OR_RETURN(plan.limit_bytes, MemoryLimit(options));
@@ -272,6 +273,7 @@ class Engine::Impl {
   Result<std::shared_ptr<const TextCodec>> text_;
   std::unique_ptr<executor::Executor> executor_;
   std::optional<session::Scheduler> scheduler_;
+  std::unique_ptr<HugePageMover> huge_pages_;  // null: the weights stay where they are
   std::jthread thread_;  // runs scheduler_; last, so that it stops and joins first
 };
 
@@ -374,6 +376,10 @@ Result<std::unique_ptr<Engine::Impl>> Engine::Impl::Load(const std::filesystem::
                                 .speculation = options.speculation},
       impl->clock_, [] { return os::ReadMemoryStatus(); });
 
+  if (options.huge_pages != HugePages::kOff && options.driver.empty() && file.package) {
+    impl->huge_pages_ = std::make_unique<HugePageMover>(file.package, options.huge_pages,
+                                                        [] { return os::ReadMemoryStatus(); });
+  }
   impl->thread_ = std::jthread(
       [scheduler = &*impl->scheduler_](const std::stop_token& stop) { scheduler->Run(stop); });
   return impl;

@@ -36,6 +36,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/executor/executor.h"
+#include "engine/huge_page_mover.h"
 #include "engine/memory_plan.h"
 #include "engine/sampling/sampling_options.h"
 #include "engine/session/memory_budget.h"
@@ -117,6 +118,8 @@ struct EngineOptions {
   // Guessing ahead: the same answers in fewer steps. A layer of multi-token prediction is loaded
   // with kAuto and kMtp.
   SpeculationMode speculation = SpeculationMode::kAuto;
+  // Whether a package's weights move to huge pages, in the background, once it is loaded.
+  HugePages huge_pages = HugePages::kOff;
   const Clock* clock = nullptr;  // null: the machine's; must outlive the engine
   // An accelerator's driver that runs the model in place of this machine's cores; packages only.
   // Its code runs in this process: engine/accelerator.h says whether it can be trusted.

@@ -287,7 +287,8 @@ void Scheduler::BuildBatch() {
     const std::span<const int32_t> tokens = session->PendingAndDrafts();
     batch_.push_back({.slot = session->slot(),
                       .token_ids = tokens,
-                      .n_logit_rows = static_cast<int32_t>(tokens.size())});
+                      .n_logit_rows = static_cast<int32_t>(tokens.size()),
+                      .wanted = session->wanted()});
     in_batch_.push_back(session);
   }
   auto budget = static_cast<size_t>(in_batch_.empty() ? options_.prefill_chunk_tokens
