@@ -17,7 +17,7 @@ constexpr std::string_view kExtension = ".tandem";
 // Of a model file: its keys and the list of its tensors, or most of them.
 constexpr size_t kDigestedBytes = size_t{1} << 20;
 // Changes whenever the same model would give another package.
-constexpr std::string_view kPackerVersion = "tandem package 2";
+constexpr std::string_view kPackerVersion = "tandem package 3";
 // Packing less takes well below a second.
 constexpr uint64_t kWorthALine = uint64_t{100} << 20;
 constexpr size_t kFileDigits = 16;
