@@ -88,7 +88,10 @@ Transaction::Transaction(Database* database, std::unique_ptr<Session> session, b
     : database_(database), session_(std::move(session)), write_(write) {}
 
 Transaction::Transaction(Transaction&& other) noexcept
-    : database_(other.database_), session_(std::move(other.session_)), write_(other.write_) {}
+    : database_(other.database_),
+      session_(std::move(other.session_)),
+      write_(other.write_),
+      failed_(other.failed_) {}
 
 Transaction::~Transaction() {
   if (session_ == nullptr) return;
@@ -96,30 +99,54 @@ Transaction::~Transaction() {
   database_->GiveBack(std::move(session_), write_);
 }
 
-Result<int64_t> Transaction::Execute(std::string_view sql, std::span<const Value> params) {
+// PostgreSQL ends a transaction at its first error, so this is the rule for both.
+Status Transaction::CheckUsable() const {
   TANDEM_CHECK(session_ != nullptr);
-  return session_->Execute(sql, params);
+  if (!failed_) return {};
+  return Err(ErrorCode::kFailedPrecondition, "an error before had undone the transaction");
+}
+
+Result<int64_t> Transaction::Execute(std::string_view sql, std::span<const Value> params) {
+  TANDEM_RETURN_IF_ERROR(CheckUsable());
+  auto n_rows = session_->Execute(sql, params);
+  failed_ = !n_rows;
+  return n_rows;
 }
 
 Status Transaction::ForEach(std::string_view sql, std::span<const Value> params,
                             const std::function<void(const Row&)>& callback) {
-  TANDEM_CHECK(session_ != nullptr);
-  return session_->ForEach(sql, params, callback);
+  TANDEM_RETURN_IF_ERROR(CheckUsable());
+  Status status = session_->ForEach(sql, params, callback);
+  failed_ = !status;
+  return status;
 }
 
 Status Transaction::Commit() {
-  TANDEM_CHECK(session_ != nullptr);
-  Status status = session_->Commit();
+  Status status = CheckUsable();
+  if (status) status = session_->Commit();
   if (!status) session_->Rollback();
   database_->GiveBack(std::move(session_), write_);
   return status;
 }
 
+// ---- NamedLock -------------------------------------------------------------------------------
+
+NamedLock::NamedLock(std::unique_ptr<Session> session) : session_(std::move(session)) {}
+NamedLock::NamedLock(NamedLock&&) noexcept = default;
+NamedLock::~NamedLock() = default;
+
+bool NamedLock::Held() {
+  if (session_ != nullptr && !session_->HoldsName()) session_.reset();
+  return session_ != nullptr;
+}
+
 // ---- Database --------------------------------------------------------------------------------
 
 struct Database::Impl {
-  std::filesystem::path path;
+  std::string name;  // for messages
+  bool shared = false;
   DatabaseOptions options;
+  std::function<Result<std::unique_ptr<Session>>(Access)> open;
   std::mutex mutex;
   std::condition_variable writer_free;
   std::unique_ptr<Session> writer;  // null while somebody writes
@@ -136,10 +163,37 @@ Database::~Database() {
 Result<std::unique_ptr<Database>> Database::Open(const std::filesystem::path& path,
                                                  DatabaseOptions options) {
   auto impl = std::make_unique<Impl>();
-  impl->path = path;
+  impl->name = path.string();
   impl->options = options;
-  TANDEM_ASSIGN_OR_RETURN(impl->writer, OpenSqliteSession(path, Access::kReadWrite, options));
+  impl->open = [path, options](Access access) { return OpenSqliteSession(path, access, options); };
+  TANDEM_ASSIGN_OR_RETURN(impl->writer, impl->open(Access::kReadWrite));
   return std::unique_ptr<Database>(new Database(std::move(impl)));
+}
+
+Result<std::unique_ptr<Database>> Database::Connect(const SharedDatabase& where,
+                                                    DatabaseOptions options) {
+  TANDEM_ASSIGN_OR_RETURN(auto server, MakePostgresServer(where, options));
+  auto impl = std::make_unique<Impl>();
+  impl->name = NameOf(*server);
+  impl->shared = true;
+  impl->options = options;
+  impl->open = [server](Access access) -> Result<std::unique_ptr<Session>> {
+    return MakePostgresSession(server, access);
+  };
+  TANDEM_ASSIGN_OR_RETURN(impl->writer, impl->open(Access::kReadWrite));
+  // Connects. Not to write: another node may be busy.
+  TANDEM_RETURN_IF_ERROR(impl->writer->Begin(/*write=*/false));
+  TANDEM_RETURN_IF_ERROR(impl->writer->Commit());
+  return std::unique_ptr<Database>(new Database(std::move(impl)));
+}
+
+bool Database::shared() const { return impl_->shared; }
+
+Result<std::optional<NamedLock>> Database::TryHold(std::string_view name) {
+  TANDEM_ASSIGN_OR_RETURN(auto session, impl_->open(Access::kRead));
+  TANDEM_ASSIGN_OR_RETURN(const bool held, session->TryHoldName(name));
+  if (!held) return std::nullopt;
+  return NamedLock(std::move(session));
 }
 
 Result<std::unique_ptr<Session>> Database::TakeWriter() {
@@ -147,7 +201,7 @@ Result<std::unique_ptr<Session>> Database::TakeWriter() {
   if (!impl_->writer_free.wait_for(lock, impl_->options.busy_timeout,
                                    [&] { return impl_->writer != nullptr; })) {
     return Err(ErrorCode::kUnavailable, "database {}: another write took longer than {} ms",
-               impl_->path.string(), impl_->options.busy_timeout.count());
+               impl_->name, impl_->options.busy_timeout.count());
   }
   return std::move(impl_->writer);
 }
@@ -161,7 +215,7 @@ Result<std::unique_ptr<Session>> Database::TakeReader() {
       return session;
     }
   }
-  return OpenSqliteSession(impl_->path, Access::kRead, impl_->options);
+  return impl_->open(Access::kRead);
 }
 
 void Database::GiveBack(std::unique_ptr<Session> session, bool write) {
@@ -239,7 +293,7 @@ Status Database::Migrate(std::string_view component, std::span<const Migration> 
             ErrorCode::kFailedPrecondition,
             "database {}: its tables for '{}' have version {}, and this Tandem knows them up "
             "to {}; use the newer Tandem that wrote them, or restore an older backup",
-            impl_->path.string(), component, version, newest);
+            impl_->name, component, version, newest);
       }
       if (version == newest) return false;
       const Migration& migration = migrations[static_cast<size_t>(version)];

@@ -1,8 +1,11 @@
-// Charter of store/: SQL behind one door. SQLite embedded in a file today; a PostgreSQL shared by
-// several nodes fits behind the same interface (session.h). It may include base and os; what the
-// tables mean is for the rooms that make them. No type of a database library is shown.
+// Charter of store/: SQL behind one door: SQLite embedded in a file, or a PostgreSQL that several
+// nodes share. It may include base and os; what the tables mean is for the rooms that make them. No
+// type of a database library is shown.
 //
-// SQL is written so that both databases take it: parameters are $1, $2, ...; no vendor's functions.
+// SQL is written so that both databases take it: parameters are $1, $2, ...; no vendor's functions;
+// ON CONFLICT for what may be there already; ids come from the caller, not from the database; the
+// types are TEXT, INTEGER, BIGINT, DOUBLE PRECISION and BLOB, and truth is 0 or 1. Sums of BIGINT
+// are cast to BIGINT, since PostgreSQL's are wider. Texts are sorted by the database's collation.
 #pragma once
 
 #include <chrono>
@@ -94,7 +97,8 @@ class Session;
 // Errors of every call:
 //   kAlreadyExists      a UNIQUE or PRIMARY KEY constraint
 //   kInvalidArgument    another constraint (NOT NULL, CHECK, FOREIGN KEY)
-//   kUnavailable        another writer held the database for longer than busy_timeout
+//   kUnavailable        another writer held the database for longer than busy_timeout; or a shared
+//                       database cannot be reached, or took longer than statement_timeout
 //   kCorrupt            the database is damaged, or a column does not hold what it should
 //   kResourceExhausted  the disk or memory is full
 //   kPermissionDenied, kIo, kInternal (the SQL is wrong)
@@ -110,7 +114,8 @@ class Queries {
     return Execute(sql, std::span(params.begin(), params.size()));
   }
 
-  // Calls for each row of a result. The callback must not use the same transaction.
+  // Calls for each row of a result, as it comes. The callback must not use the same transaction.
+  // Where a shared database is lost in the middle, rows were given before the error.
   virtual Status ForEach(std::string_view sql, std::span<const Value> params,
                          const std::function<void(const Row&)>& callback) = 0;
   Status ForEach(std::string_view sql, Params params,
@@ -139,7 +144,8 @@ class Queries {
 
 class Database;
 
-// Rolled back unless Commit succeeds. Thread: one at a time. Must not outlive its Database.
+// Rolled back unless Commit succeeds. An error of any statement ends it: what follows, Commit too,
+// gives kFailedPrecondition. Thread: one at a time. Must not outlive its Database.
 class Transaction final : public Queries {
  public:
   Transaction(Transaction&& other) noexcept;
@@ -154,16 +160,37 @@ class Transaction final : public Queries {
 
   // Makes it durable against a crash of this process; against a power cut, the last few
   // transactions may be undone as a whole (SQLite's synchronous=NORMAL). On an error nothing is
-  // kept. To be called once, last.
+  // kept, with one exception that no client of a server can avoid: where a shared database is lost
+  // during the commit (kUnavailable), nobody knows. To be called once, last.
   Status Commit();
 
  private:
   friend class Database;
   Transaction(Database* database, std::unique_ptr<Session> session, bool write);
+  Status CheckUsable() const;
 
   Database* database_;
   std::unique_ptr<Session> session_;  // null once it is over
   bool write_;
+  bool failed_ = false;
+};
+
+// A name that one of the processes sharing a database holds: the one that decides. Given up when
+// destroyed, and lost with the connection to the database. Thread: one at a time. Must not outlive
+// its Database.
+class NamedLock {
+ public:
+  NamedLock(NamedLock&&) noexcept;
+  NamedLock& operator=(NamedLock&&) = delete;
+  ~NamedLock();
+
+  // Asks the database. False for ever once it was.
+  bool Held();
+
+ private:
+  friend class Database;
+  explicit NamedLock(std::unique_ptr<Session> session);
+  std::unique_ptr<Session> session_;  // null once it is lost
 };
 
 // One step of a schema's history. Never edited once released: a new step follows instead.
@@ -174,10 +201,27 @@ struct Migration {
 
 struct DatabaseOptions {
   std::chrono::milliseconds busy_timeout{5000};  // to wait for another writer
+  // Of a shared database only: how long one statement may take; and how long it counts as lost
+  // after it could not be reached, so that nobody else waits for it meanwhile.
+  std::chrono::milliseconds statement_timeout{30'000};
+  std::chrono::milliseconds reconnect_delay{1000};
 };
 
+// Where a PostgreSQL is.
+struct SharedDatabase {
+  // "postgresql://USER@HOST:PORT/DATABASE?sslmode=verify-full&sslrootcert=FILE", as libpq takes it.
+  std::string url;
+  std::string password = {};  // wins over the URL's; empty: the URL's, PGPASSWORD or ~/.pgpass
+};
+
+// Whether it is a URL of a PostgreSQL that holds no password: what a configuration may have.
+// Errors: kInvalidArgument; the message repeats nothing of the URL.
+Status CheckSharedUrl(std::string_view url);
+
 // Thread: any. One write at a time, in this process by a queue and among processes by the
-// database's lock; reads run beside it and see the last commit.
+// database's lock; reads run beside it and see the last commit. A trade: where writers of several
+// nodes could run side by side, they wait for each other too, and nobody ever has to repeat a
+// transaction that lost a race.
 class Database final : public Queries {
  public:
   // Opens an SQLite file, and makes it (mode 0600) where there is none.
@@ -185,6 +229,13 @@ class Database final : public Queries {
   // is damaged, kIo.
   static Result<std::unique_ptr<Database>> Open(const std::filesystem::path& path,
                                                 DatabaseOptions options = {});
+  // Connects to a PostgreSQL (12 or newer, encoding UTF8), which several nodes may share. A
+  // connection that is lost later is made anew when it is next needed. Text that is not UTF-8, and
+  // NUL in a text, which PostgreSQL has not, are stored as U+FFFD.
+  // Errors: kInvalidArgument for the URL; kUnavailable, kPermissionDenied, kNotFound for no such
+  // database, kFailedPrecondition for its version or encoding. No message has the password.
+  static Result<std::unique_ptr<Database>> Connect(const SharedDatabase& where,
+                                                   DatabaseOptions options = {});
   ~Database() override;
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -202,6 +253,12 @@ class Database final : public Queries {
   Result<Transaction> BeginWrite();
   // A view of one commit, whatever is written meanwhile.
   Result<Transaction> BeginRead();
+
+  // Nothing where another process that shares the database holds the name. A file is for one node:
+  // there the answer is always yes. Cost: a connection of its own while it is held.
+  Result<std::optional<NamedLock>> TryHold(std::string_view name);
+  // Whether other nodes may be using it too.
+  bool shared() const;
 
   // One statement in a transaction of its own.
   using Queries::Execute;

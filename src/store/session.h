@@ -1,11 +1,11 @@
 // What a database must do to stand behind Database: one connection, used by one thread at a time.
-// A second implementation (PostgreSQL) is one more file like sqlite_session.cc.
 #pragma once
 
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -13,7 +13,8 @@
 
 namespace tandem::store {
 
-// Errors: as at Queries.
+// Errors: as at Queries. Begin, and Execute and ForEach outside of a transaction, connect anew
+// where the connection was lost.
 class Session {
  public:
   virtual ~Session() = default;
@@ -29,6 +30,9 @@ class Session {
   // Statements separated by ';', without parameters.
   virtual Status ExecuteScript(std::string_view sql) = 0;
   virtual Result<bool> HasTable(std::string_view name) = 0;
+  // For NamedLock. HoldsName: the connection that took the name is still there.
+  virtual Result<bool> TryHoldName(std::string_view name) = 0;
+  virtual bool HoldsName() = 0;
 };
 
 enum class Access { kRead, kReadWrite };
@@ -36,5 +40,15 @@ enum class Access { kRead, kReadWrite };
 // Makes the file where there is none.
 Result<std::unique_ptr<Session>> OpenSqliteSession(const std::filesystem::path& path, Access access,
                                                    const DatabaseOptions& options);
+
+// What all connections to one PostgreSQL have in common.
+class PostgresServer;
+// Errors: kInvalidArgument.
+Result<std::shared_ptr<PostgresServer>> MakePostgresServer(const SharedDatabase& where,
+                                                           const DatabaseOptions& options);
+// "tandem on db.example:5432", for messages.
+const std::string& NameOf(const PostgresServer& server);
+// Not connected yet.
+std::unique_ptr<Session> MakePostgresSession(std::shared_ptr<PostgresServer> server, Access access);
 
 }  // namespace tandem::store

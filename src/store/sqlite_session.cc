@@ -85,6 +85,9 @@ class SqliteSession final : public Session {
                  const std::function<void(const Row&)>& callback) override;
   Status ExecuteScript(std::string_view sql) override;
   Result<bool> HasTable(std::string_view name) override;
+  // A file is for one node.
+  Result<bool> TryHoldName(std::string_view) override { return true; }
+  bool HoldsName() override { return true; }
 
  private:
   std::unexpected<Error> DatabaseError() const;

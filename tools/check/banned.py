@@ -14,6 +14,7 @@ RULES = [
     (r"#\s*include\s+<openssl/", r"^src/", r"^src/(crypto|net)/",
      "OpenSSL stays inside crypto/ and net/: use crypto/digest.h, crypto/random.h"),
     (r"#\s*include\s+<sqlite3\.h>", r"^src/", r"^src/store/", "SQL goes through store/database.h"),
+    (r"#\s*include\s+<libpq", r"^src/", r"^src/store/", "SQL goes through store/database.h"),
     (r"#\s*include\s+<curl/", r"^src/", r"^src/net/", "downloads go through net/download.h"),
     (r"#\s*include\s+<regex>", r"^src/", r"^$", "std::regex backtracks without bound: use PCRE2"),
     (r"#\s*include\s+<iostream>", r"^src/", r"^$",
