@@ -64,6 +64,16 @@ struct ServerSettings {
   engine::HugePages huge_pages = engine::HugePages::kOff;
 };
 
+// [store]. Where keys, usage records and the state of routing are kept.
+struct StoreSettings {
+  // Of a PostgreSQL that nodes share; empty: a file below the data directory.
+  std::string url;
+  std::string password_env;   // the variable that holds its password
+  std::string password_file;  // the file that does; a relative path is beside the configuration
+  std::chrono::milliseconds busy_timeout{5000};         // to wait for another writer
+  std::chrono::milliseconds statement_timeout{30'000};  // of a shared database
+};
+
 // [[upstream]]. An OpenAI-compatible API.
 struct UpstreamSettings {
   std::string model;           // the id under which it answers here
@@ -174,6 +184,7 @@ struct CascadeSettings {
 
 struct Configuration {
   ServerSettings server;
+  StoreSettings store;
   std::vector<UpstreamSettings> upstreams;
   std::vector<AliasSettings> aliases;
   std::vector<StrategySettings> strategies;  // never empty once parsed
@@ -243,7 +254,8 @@ std::string FormatConfigurationWithOrigins(const Configuration& configuration);
 // SHA-256 over every value, hexadecimal: the same for the same meaning, however it is written.
 std::string ConfigurationDigest(const Configuration& configuration);
 
-// The paths whose values differ. Those of [server] take effect only at the next start.
+// The paths whose values differ. Those of [server] and [store] take effect only
+// at the next start.
 std::vector<std::string> ChangedPaths(const Configuration& before, const Configuration& after);
 
 }  // namespace tandem::app

@@ -17,6 +17,7 @@ class Checker {
   explicit Checker(const Configuration& configuration) : configuration_(configuration) {}
 
   Status Run() {
+    CheckStore();
     CheckUpstreams();
     CheckAliases();
     CheckStrategies();
@@ -33,6 +34,29 @@ class Checker {
     issues_.AddAt(configuration_, path, message);
   }
 
+  // Of an environment variable. What stands there is never shown: it may be the secret itself.
+  static bool IsVariable(std::string_view text) {
+    return std::ranges::all_of(text, [](char c) {
+      return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+    });
+  }
+
+  void CheckStore() {
+    const StoreSettings& store = configuration_.store;
+    if (!IsVariable(store.password_env)) {
+      Complain("store.password_env",
+               "is no name of an environment variable; write the variable's name here and the "
+               "password into the variable");
+    }
+    if (!store.password_env.empty() && !store.password_file.empty()) {
+      Complain("store.password_file", "there is a password_env already; write one of the two");
+    }
+    const bool password = !store.password_env.empty() || !store.password_file.empty();
+    if (password && store.url.empty()) {
+      Complain("store.url", "there is a password but no database that it is for; write url too");
+    }
+  }
+
   void CheckUpstreams() {
     std::set<std::string_view> names;
     for (size_t i = 0; i < configuration_.upstreams.size(); ++i) {
@@ -47,12 +71,7 @@ class Checker {
       if (const std::string problem = BaseUrlProblem(upstream.base_url); !problem.empty()) {
         Complain(path + ".base_url", problem);
       }
-      const bool is_name = std::ranges::all_of(upstream.api_key_env, [](char c) {
-        return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-               c == '_';
-      });
-      // Not quoted: what stands there may be the key.
-      if (!is_name) {
+      if (!IsVariable(upstream.api_key_env)) {
         Complain(path + ".api_key_env",
                  "is no name of an environment variable; write the variable's name here and the "
                  "key into the variable");

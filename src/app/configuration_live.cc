@@ -76,7 +76,7 @@ Status LiveConfiguration::Adopt(Configuration next, const std::function<Status()
   const std::vector<std::string> changed = ChangedPaths(*before.value, *version.value);
   std::vector<std::string_view> at_next_start;
   for (const std::string& path : changed) {
-    if (path.starts_with("server.")) at_next_start.push_back(path);
+    if (path.starts_with("server.") || path.starts_with("store.")) at_next_start.push_back(path);
   }
   log::Info("configuration version {} ({}) is in force: {} values changed", version.number,
             version.sha256.substr(0, 12), changed.size());

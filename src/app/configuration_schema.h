@@ -29,6 +29,7 @@
 #include "app/configuration.h"
 #include "app/configuration_issues.h"
 #include "app/configuration_reader.h"
+#include "store/database.h"
 
 namespace tandem::app::schema {
 
@@ -199,6 +200,22 @@ struct ByteSizeCodec {
   DocumentNode Write(uint64_t bytes) const { return {.value = static_cast<int64_t>(bytes)}; }
 };
 
+// The URL of a shared database. What is wrong with it is said without repeating it.
+struct SharedUrlCodec {
+  bool Read(const Place& place, const DocumentNode& node, std::string* out) const {
+    std::string url;
+    if (!TextCodec().Read(place, node, &url)) return false;
+    if (!url.empty()) {
+      if (const Status good = store::CheckSharedUrl(url); !good) {
+        return place.Complain(node, good.error().message);
+      }
+    }
+    *out = std::move(url);
+    return true;
+  }
+  DocumentNode Write(const std::string& url) const { return {.value = url}; }
+};
+
 // A list of anything that a codec reads; an array has a fixed length.
 template <typename Element>
 struct ListCodec {
@@ -316,6 +333,18 @@ void DescribeServer(V& v, auto& s) {
   v.Field("drivers", s.drivers, ListCodec<TextCodec>{.element = kName, .highest_count = 16});
   v.Field("speculation", s.speculation, kSpeculation);
   v.Field("huge_pages", s.huge_pages, kHugePages);
+}
+
+template <typename V>
+void DescribeStore(V& v, auto& s) {
+  v.Field("url", s.url, SharedUrlCodec());
+  v.Forbidden("password",
+              "a password does not belong into this file; write password_env = \"NAME\" with the "
+              "name of the environment variable that holds it, or password_file = \"PATH\"");
+  v.Field("password_env", s.password_env, kText);
+  v.Field("password_file", s.password_file, kText);
+  v.Field("busy_timeout_ms", s.busy_timeout, kPositiveMs);
+  v.Field("statement_timeout_ms", s.statement_timeout, kPositiveMs);
 }
 
 template <typename V>
@@ -466,6 +495,7 @@ void DescribeCascade(V& v, auto& s) {
 template <typename V>
 void DescribeConfiguration(V& v, auto& c) {
   v.Section("server", c.server, [](auto& inner, auto& s) { DescribeServer(inner, s); });
+  v.Section("store", c.store, [](auto& inner, auto& s) { DescribeStore(inner, s); });
   v.Section("breaker", c.breaker, [](auto& inner, auto& s) { DescribeBreaker(inner, s); });
   v.Section("retry", c.retry, [](auto& inner, auto& s) { DescribeRetry(inner, s); });
   v.Section("privacy", c.privacy, [](auto& inner, auto& s) { DescribePrivacy(inner, s); });

@@ -132,6 +132,12 @@ min_samples = [10, 20, 30]
 min_error_samples = 40
 failures_in_a_row = 8
 
+[store]
+url = "postgresql://tandem@db.example/tandem?sslmode=verify-full"
+password_env = "TANDEM_DB_PASSWORD"
+busy_timeout_ms = 700
+statement_timeout_ms = 800
+
 [retry]
 max_retries = 1
 budget_share = 0.2
@@ -274,6 +280,10 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(canary.min_error_samples, 40u);
   EXPECT_EQ(canary.failures_in_a_row, 8);
 
+  EXPECT_EQ(c.store.url, "postgresql://tandem@db.example/tandem?sslmode=verify-full");
+  EXPECT_EQ(c.store.password_env, "TANDEM_DB_PASSWORD");
+  EXPECT_EQ(c.store.busy_timeout, milliseconds(700));
+  EXPECT_EQ(c.store.statement_timeout, milliseconds(800));
   EXPECT_EQ(c.retry.max_retries, 1);
   EXPECT_EQ(c.retry.budget_share, 0.2);
   EXPECT_EQ(c.retry.budget_burst, 5);

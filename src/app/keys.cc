@@ -8,8 +8,6 @@
 
 #include <fmt/format.h>
 
-#include "os/file.h"
-
 namespace tandem::app {
 
 std::string LocalActor() {
@@ -24,17 +22,15 @@ std::string LocalActor() {
   return fmt::format("local:{}", user);
 }
 
-Result<std::unique_ptr<Keys>> Keys::Open(const std::filesystem::path& data_dir,
-                                         const Clock* clock) {
-  // Other users of the machine have no business with keys, hashed or not.
-  TANDEM_RETURN_IF_ERROR(os::MakeDirectories(data_dir, 0700));
+Result<std::unique_ptr<Keys>> Keys::Open(const StatePlace& place, const Clock* clock) {
   auto keys = std::unique_ptr<Keys>(new Keys());
-  TANDEM_ASSIGN_OR_RETURN(keys->database_, store::Database::Open(data_dir / "tandem.db"));
+  TANDEM_ASSIGN_OR_RETURN(keys->database_, OpenDatabase(place));
   store::Database* const database = keys->database_.get();
   TANDEM_ASSIGN_OR_RETURN(keys->store_, gateway::auth::SqlKeyStore::Open(database, clock));
   TANDEM_ASSIGN_OR_RETURN(keys->audit_, gateway::auth::AuditLog::Open(database, clock));
-  TANDEM_ASSIGN_OR_RETURN(keys->ring_, gateway::auth::KeyRing::Open(
-                                           keys->store_.get(), data_dir / "key-pepper", clock));
+  TANDEM_ASSIGN_OR_RETURN(
+      keys->ring_,
+      gateway::auth::KeyRing::Open(keys->store_.get(), place.data_dir / "key-pepper", clock));
   return keys;
 }
 

@@ -1,10 +1,10 @@
 // The keys of a data directory: `tandem keys`, and what `tandem serve` checks calls against.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <string>
 
+#include "app/database.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "gateway/auth/audit_log.h"
@@ -17,12 +17,11 @@ namespace tandem::app {
 // Who runs this process, for the audit log: "local:ann", or "local:1000" for a user without a name.
 std::string LocalActor();
 
-// Owns the database below DATA_DIR, and the ring and the audit log over it.
+// Owns the node's database, and the ring and the audit log over it.
 class Keys {
  public:
   // Makes the directory and the database where they are missing. `clock` outlives the object.
-  static Result<std::unique_ptr<Keys>> Open(const std::filesystem::path& data_dir,
-                                            const Clock* clock);
+  static Result<std::unique_ptr<Keys>> Open(const StatePlace& place, const Clock* clock);
 
   gateway::auth::KeyRing& ring() { return *ring_; }
   gateway::auth::AuditLog& audit() { return *audit_; }

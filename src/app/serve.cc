@@ -197,7 +197,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   const ServerSettings& settings = first.value->server;
 
   // What is kept.
-  TANDEM_ASSIGN_OR_RETURN(const auto keys, Keys::Open(data_dir, &clock));
+  TANDEM_ASSIGN_OR_RETURN(const auto keys, Keys::Open(PlaceOf(*first.value, data_dir), &clock));
   TANDEM_RETURN_IF_ERROR(CheckAnyKey(*keys, settings.listen, data_dir, clock));
   store::Database& database = keys->database();
   TANDEM_ASSIGN_OR_RETURN(const auto usage_store, gateway::usage::SqlUsageStore::Open(&database));

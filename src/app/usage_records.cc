@@ -12,10 +12,10 @@ constexpr size_t kMaxPriceFileBytes = size_t{1} << 20;
 
 }  // namespace
 
-Result<std::unique_ptr<UsageRecords>> UsageRecords::Open(const std::filesystem::path& data_dir,
+Result<std::unique_ptr<UsageRecords>> UsageRecords::Open(const StatePlace& place,
                                                          const Clock* clock) {
   auto records = std::unique_ptr<UsageRecords>(new UsageRecords());
-  TANDEM_ASSIGN_OR_RETURN(records->keys_, Keys::Open(data_dir, clock));
+  TANDEM_ASSIGN_OR_RETURN(records->keys_, Keys::Open(place, clock));
   TANDEM_ASSIGN_OR_RETURN(records->store_,
                           gateway::usage::SqlUsageStore::Open(&records->keys_->database()));
   records->reader_ = std::make_unique<gateway::usage::UsageReader>(&records->keys_->database());

@@ -20,8 +20,7 @@ namespace tandem::app {
 class UsageRecords {
  public:
   // Makes the directory and the database where they are missing. `clock` outlives the object.
-  static Result<std::unique_ptr<UsageRecords>> Open(const std::filesystem::path& data_dir,
-                                                    const Clock* clock);
+  static Result<std::unique_ptr<UsageRecords>> Open(const StatePlace& place, const Clock* clock);
 
   gateway::usage::UsageReader& reader() { return *reader_; }
 

@@ -26,6 +26,19 @@ Result<std::filesystem::path> DataDirOption::Get() const {
   return os::DefaultDataDir();
 }
 
+void StateOption::Add(CLI::App* command) {
+  data_dir.Add(command);
+  command->add_option("--config", config,
+                      "The server's configuration, where nodes share a database ([store])");
+}
+
+Result<app::StatePlace> StateOption::Get() const {
+  TANDEM_ASSIGN_OR_RETURN(auto directory, data_dir.Get());
+  if (config.empty()) return app::StatePlace{.data_dir = std::move(directory)};
+  TANDEM_ASSIGN_OR_RETURN(const app::Configuration configuration, app::LoadConfiguration(config));
+  return app::PlaceOf(configuration, std::move(directory));
+}
+
 void EngineFlags::Add(CLI::App* command) {
   command
       ->add_option("--context", options.context_tokens,

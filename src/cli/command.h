@@ -10,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/database.h"
 #include "app/inspect.h"
 #include "base/error.h"
 
@@ -25,6 +26,14 @@ struct DataDirOption {
   void Add(CLI::App* command);
   // The given directory, else the XDG one. Not created here.
   Result<std::filesystem::path> Get() const;
+};
+
+// Where keys and usage records are: with --config, what that file's [store] says.
+struct StateOption {
+  DataDirOption data_dir;
+  std::string config;
+  void Add(CLI::App* command);
+  Result<app::StatePlace> Get() const;
 };
 
 struct EngineFlags {

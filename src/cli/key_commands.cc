@@ -24,7 +24,7 @@ constexpr double kNanoPerUsd = 1e9;
 struct KeysFlags {
   std::string name;
   bool as_json = false;
-  DataDirOption data_dir;
+  StateOption state;
   RealClock clock;
   // create
   std::vector<std::string> models;
@@ -41,8 +41,8 @@ struct KeysFlags {
   std::string head;
 
   Result<std::unique_ptr<app::Keys>> Open() const {
-    TANDEM_ASSIGN_OR_RETURN(const auto directory, data_dir.Get());
-    return app::Keys::Open(directory, &clock);
+    TANDEM_ASSIGN_OR_RETURN(const auto place, state.Get());
+    return app::Keys::Open(place, &clock);
   }
 };
 
@@ -267,7 +267,7 @@ CLI::App* AddKeyCommand(CLI::App* parent, Action* action, std::shared_ptr<KeysFl
   CLI::App* command = parent->add_subcommand(name, help);
   if (!argument_help.empty()) command->add_option("name", flags->name, argument_help)->required();
   command->add_flag("--json", flags->as_json, "Print JSON");
-  flags->data_dir.Add(command);
+  flags->state.Add(command);
   command->callback([flags, action, run] { *action = [flags, run] { return run(*flags); }; });
   return command;
 }

@@ -27,12 +27,12 @@ struct UsageFlags {
   std::string file;
   int limit = 50;
   bool as_json = false;
-  DataDirOption data_dir;
+  StateOption state;
   RealClock clock;
 
   Result<std::unique_ptr<app::UsageRecords>> Open() const {
-    TANDEM_ASSIGN_OR_RETURN(const auto directory, data_dir.Get());
-    return app::UsageRecords::Open(directory, &clock);
+    TANDEM_ASSIGN_OR_RETURN(const auto place, state.Get());
+    return app::UsageRecords::Open(place, &clock);
   }
   int64_t NowMs() const { return UnixSeconds(clock.SystemNow()) * 1000; }
 
@@ -214,7 +214,7 @@ Status ListPrices(const UsageFlags& flags) {
 
 void AddCommon(CLI::App* command, const std::shared_ptr<UsageFlags>& flags, bool narrowed) {
   command->add_flag("--json", flags->as_json, "Print JSON");
-  flags->data_dir.Add(command);
+  flags->state.Add(command);
   if (!narrowed) return;
   command->add_option("--since", flags->since, "How far back: 24h (default), 90d, ... or all");
   command->add_option("--key", flags->key, "Of this key (id or name) and those that it replaced");

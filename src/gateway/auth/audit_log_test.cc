@@ -8,6 +8,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "store/testing/test_databases.h"
+
 namespace tandem::gateway::auth {
 namespace {
 
@@ -15,21 +17,19 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-class AuditLogTest : public ::testing::Test {
+class AuditLogTest : public store::DatabaseTestOf {
  protected:
   void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "audit_XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    directory_ = name;
-    Open();
+    store::DatabaseTestOf::SetUp();
+    if (!IsSkipped()) Reopen();
   }
   void TearDown() override {
     log_.reset();
     database_.reset();
-    std::filesystem::remove_all(directory_);
+    store::DatabaseTestOf::TearDown();
   }
-  void Open() {
-    database_ = store::Database::Open(directory_ / "tandem.db").value();
+  void Reopen() {
+    database_ = Open();
     log_ = AuditLog::Open(database_.get(), &clock_).value();
   }
   void Append(int n) {
@@ -54,17 +54,17 @@ class AuditLogTest : public ::testing::Test {
   }
 
   FakeClock clock_;
-  std::filesystem::path directory_;
   std::unique_ptr<store::Database> database_;
   std::unique_ptr<AuditLog> log_;
 };
+INSTANTIATE_TEST_SUITE_P(Databases, AuditLogTest, store::AllDatabases(), store::DatabaseName);
 
-TEST_F(AuditLogTest, EmptyLogIsGood) {
+TEST_P(AuditLogTest, EmptyLogIsGood) {
   EXPECT_EQ(log_->Verify().value(), AuditHead{});
   EXPECT_THAT(log_->List(10).value(), IsEmpty());
 }
 
-TEST_F(AuditLogTest, RecordsComeBackNewestFirstAndInPages) {
+TEST_P(AuditLogTest, RecordsComeBackNewestFirstAndInPages) {
   Append(5);
   const auto records = log_->List(3).value();
   ASSERT_THAT(records, SizeIs(3));
@@ -79,18 +79,18 @@ TEST_F(AuditLogTest, RecordsComeBackNewestFirstAndInPages) {
   EXPECT_EQ(rest[1].number, 1);
 }
 
-TEST_F(AuditLogTest, ChainGoesOnAfterAReopening) {
+TEST_P(AuditLogTest, ChainGoesOnAfterAReopening) {
   Append(3);
   const AuditHead head = log_->Verify().value();
   EXPECT_EQ(head.number, 3);
   log_.reset();
   database_.reset();
-  Open();
+  Reopen();
   Append(2);
   EXPECT_EQ(log_->Verify(head).value().number, 5);
 }
 
-TEST_F(AuditLogTest, EveryChangeOfEveryFieldIsFound) {
+TEST_P(AuditLogTest, EveryChangeOfEveryFieldIsFound) {
   for (const char* change :
        {"action = 'KEY_CREATE'", "who = 'local:bob'", "subject = 'x'", "detail = '{}'",
         "at_ms = at_ms + 1", "digest = '0'", "who = '', subject = 'local:ann' || subject"}) {
@@ -103,7 +103,7 @@ TEST_F(AuditLogTest, EveryChangeOfEveryFieldIsFound) {
   }
 }
 
-TEST_F(AuditLogTest, RemovalIsFoundAtBothEndsAndInTheMiddle) {
+TEST_P(AuditLogTest, RemovalIsFoundAtBothEndsAndInTheMiddle) {
   for (const auto& [number, message] : {std::pair{1, "no record 1"}, std::pair{2, "no record 2"},
                                         std::pair{4, "ends with record 3"}}) {
     Sql("DELETE FROM audit_log");
@@ -118,7 +118,7 @@ TEST_F(AuditLogTest, RemovalIsFoundAtBothEndsAndInTheMiddle) {
   EXPECT_THAT(Found(), HasSubstr("audit_head"));
 }
 
-TEST_F(AuditLogTest, RemovalWithRenumberingIsFound) {
+TEST_P(AuditLogTest, RemovalWithRenumberingIsFound) {
   Append(4);
   Sql("DELETE FROM audit_log WHERE number = 2");
   Sql("UPDATE audit_log SET number = number - 1 WHERE number > 2");
@@ -126,14 +126,14 @@ TEST_F(AuditLogTest, RemovalWithRenumberingIsFound) {
   EXPECT_THAT(Found(), HasSubstr("record 2 of the audit log does not match"));
 }
 
-TEST_F(AuditLogTest, InsertionAtTheEndIsFound) {
+TEST_P(AuditLogTest, InsertionAtTheEndIsFound) {
   Append(2);
   Sql("INSERT INTO audit_log SELECT 3, at_ms, action, who, subject, detail, digest FROM audit_log "
       "WHERE number = 2");
   EXPECT_THAT(Found(), HasSubstr("record 3"));
 }
 
-TEST_F(AuditLogTest, LogThatWasWrittenAnewDoesNotHoldAnEndThatWasSeenEarlier) {
+TEST_P(AuditLogTest, LogThatWasWrittenAnewDoesNotHoldAnEndThatWasSeenEarlier) {
   Append(3);
   const AuditHead seen = log_->Verify().value();
   EXPECT_EQ(Found(seen), "");
@@ -147,7 +147,7 @@ TEST_F(AuditLogTest, LogThatWasWrittenAnewDoesNotHoldAnEndThatWasSeenEarlier) {
   EXPECT_THAT(Found(seen), HasSubstr("written anew"));
 }
 
-TEST_F(AuditLogTest, EndsAreWrittenAndRead) {
+TEST_P(AuditLogTest, EndsAreWrittenAndRead) {
   Append(1);
   const AuditHead head = log_->Verify().value();
   EXPECT_EQ(ParseAuditHead(FormatAuditHead(head)), head);
@@ -159,8 +159,8 @@ TEST_F(AuditLogTest, EndsAreWrittenAndRead) {
   }
 }
 
-TEST_F(AuditLogTest, ManyWritersMakeOneChain) {
-  const auto other_database = store::Database::Open(directory_ / "tandem.db").value();
+TEST_P(AuditLogTest, ManyWritersMakeOneChain) {
+  const auto other_database = Open();
   const auto other = AuditLog::Open(other_database.get(), &clock_).value();
   {
     std::vector<std::jthread> threads;
@@ -175,7 +175,7 @@ TEST_F(AuditLogTest, ManyWritersMakeOneChain) {
   EXPECT_EQ(log_->Verify().value().number, 90);
 }
 
-TEST_F(AuditLogTest, RecordNeedsAnAction) {
+TEST_P(AuditLogTest, RecordNeedsAnAction) {
   EXPECT_EQ(log_->Append({"", "ann", "s", "{}"}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(log_->Verify().value().number, 0);
 }

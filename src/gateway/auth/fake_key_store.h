@@ -55,6 +55,11 @@ class FakeKeyStore final : public KeyStore {
     for (const AuditEvent& event : events) Changed(event);
     return {};
   }
+  Result<std::string> KeepPepperProof(std::string_view proof) override {
+    if (fail_) return std::unexpected(*fail_);
+    if (proof_.empty()) proof_ = proof;
+    return proof_;
+  }
   Result<int64_t> Version() override {
     if (fail_) return std::unexpected(*fail_);
     ++n_versions_;
@@ -67,6 +72,7 @@ class FakeKeyStore final : public KeyStore {
   const std::vector<AuditEvent>& events() const { return events_; }
 
  private:
+  std::string proof_;
   static bool IsCurrent(const KeyRecord& record) {
     return !record.revoked_at && record.superseded_by.empty();
   }

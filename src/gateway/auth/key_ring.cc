@@ -8,6 +8,7 @@
 
 #include <boost/json.hpp>
 
+#include "base/log.h"
 #include "crypto/digest.h"
 #include "crypto/random.h"
 #include "os/file.h"
@@ -25,6 +26,7 @@ constexpr size_t kKeyLength = kPrefix.size() + kIdLength + 1 + kSecretLength + k
 constexpr std::string_view kBase62 =
     "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 constexpr size_t kPepperBytes = 32;
+constexpr std::string_view kPepperProof = "tandem key pepper";  // what the proof is an HMAC of
 constexpr size_t kMaxNameBytes = 64;
 constexpr std::chrono::seconds kMaxOverlap = std::chrono::days(366);
 
@@ -94,7 +96,8 @@ Result<std::string> ReadOrMakePepper(const std::filesystem::path& path, bool has
   if (std::filesystem::exists(path, error) || error) return ReadPepper(path);
   if (has_keys) {
     return Err(ErrorCode::kFailedPrecondition,
-               "'{}' is missing, so that no key can be verified; restore it from a backup",
+               "'{}' is missing, so that no key can be verified; restore it from a backup, or "
+               "copy it from another node that shares the database",
                path.string());
   }
   std::array<uint8_t, kPepperBytes> pepper;
@@ -190,6 +193,14 @@ Result<std::unique_ptr<KeyRing>> KeyRing::Open(KeyStore* store,
                                                const Clock* clock) {
   TANDEM_ASSIGN_OR_RETURN(const std::vector<KeyRecord> keys, store->List());
   TANDEM_ASSIGN_OR_RETURN(std::string pepper, ReadOrMakePepper(pepper_file, !keys.empty()));
+  const std::string proof = crypto::Hex(crypto::HmacSha256(pepper, kPepperProof));
+  TANDEM_ASSIGN_OR_RETURN(const std::string kept, store->KeepPepperProof(proof));
+  if (kept != proof) {
+    return Err(ErrorCode::kFailedPrecondition,
+               "the keys in this database are protected with another pepper than '{}'; copy the "
+               "key-pepper of the node that began it there, so that every node verifies them",
+               pepper_file.string());
+  }
   return std::unique_ptr<KeyRing>(new KeyRing(store, clock, std::move(pepper)));
 }
 
@@ -314,10 +325,21 @@ Status KeyRing::RefreshLocked(std::chrono::milliseconds max_age) {
   const SteadyTime now = clock_->Now();
   if (version_ && now - checked_ < max_age) return {};
   // Read before the list: a change in between is then seen at the next comparison.
-  TANDEM_ASSIGN_OR_RETURN(const int64_t version, store_->Version());
-  if (version_ != version) {
+  const Result<int64_t> version = store_->Version();
+  const bool lost = !version && version.error().code == ErrorCode::kUnavailable;
+  if (lost && version_ && max_age > std::chrono::milliseconds::zero()) {
+    if (!store_lost_) {
+      log::Warning("keys are verified as they were last known: {}", version.error().message);
+    }
+    store_lost_ = true;
+    checked_ = now;
+    return {};
+  }
+  TANDEM_RETURN_IF_ERROR(version);
+  if (std::exchange(store_lost_, false)) log::Info("keys are verified as they are again");
+  if (version_ != *version) {
     TANDEM_RETURN_IF_ERROR(ReloadLocked());
-    version_ = version;
+    version_ = *version;
   }
   checked_ = now;
   return {};

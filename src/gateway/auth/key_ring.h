@@ -91,7 +91,8 @@ class KeyRing {
   // once, one that it revoked is refused after at most kRefreshInterval; an expiry or the end of an
   // overlap counts when the clock reaches it.
   // Errors: kUnauthenticated, alike for an unknown, a wrong and a revoked key; one that expired is
-  //   told so; the store's.
+  //   told so; the store's, but while it is kUnavailable (a shared database that is lost) known
+  //   keys are taken as they were last seen: what is revoked meanwhile is refused only afterwards.
   // Cost: one HMAC; a read of the store's version once in kRefreshInterval and for an unknown id.
   Result<Principal> Verify(std::string_view key_text);
 
@@ -119,6 +120,7 @@ class KeyRing {
   std::unordered_map<std::string, KeyRecord> active_;  // by id; those not revoked
   std::optional<int64_t> version_;                     // of the store when active_ was read
   SteadyTime checked_{};                               // when version_ was last compared
+  bool store_lost_ = false;                            // at the last comparison
 };
 
 }  // namespace tandem::gateway::auth

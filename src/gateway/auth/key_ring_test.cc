@@ -376,10 +376,13 @@ TEST_F(KeyRingTest, MissingReadableOrBrokenPepperIsRefused) {
   EXPECT_EQ(missing.error().code, ErrorCode::kFailedPrecondition);
 }
 
-TEST_F(KeyRingTest, AnotherPepperMakesEveryKeyWrong) {
-  const CreatedKey created = MustCreate("a");
+TEST_F(KeyRingTest, AnotherPepperIsFoundOutAtTheStart) {
+  ASSERT_TRUE(OpenRing() != nullptr);
   ASSERT_TRUE(os::WriteFileAtomic(pepper_file_, std::string(64, 'a'), 0600).has_value());
-  EXPECT_FALSE(OpenRing()->Verify(created.text).has_value());
+  const auto opened = KeyRing::Open(&store_, pepper_file_, &clock_);
+  ASSERT_FALSE(opened.has_value());
+  EXPECT_EQ(opened.error().code, ErrorCode::kFailedPrecondition);
+  EXPECT_THAT(opened.error().message, HasSubstr("another pepper"));
 }
 
 TEST_F(KeyRingTest, ManyThreadsMayVerifyCreateAndRevoke) {

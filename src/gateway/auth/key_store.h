@@ -51,6 +51,8 @@ class KeyStore {
   // unknown.
   virtual Status Revoke(std::span<const std::string> ids, int64_t revoked_at,
                         std::span<const AuditEvent> events) = 0;
+  // Keeps `proof` where none is kept yet; gives the one that is.
+  virtual Result<std::string> KeepPepperProof(std::string_view proof) = 0;
   // A number that changes with every change of any process; cheap to read.
   virtual Result<int64_t> Version() = 0;
 };

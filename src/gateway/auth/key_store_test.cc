@@ -12,6 +12,7 @@
 #include "gateway/auth/key_ring.h"
 #include "gateway/auth/sql_key_store.h"
 #include "store/database.h"
+#include "store/testing/test_databases.h"
 
 namespace tandem::gateway::auth {
 namespace {
@@ -32,7 +33,7 @@ class TemporaryDirectory {
   std::filesystem::path path_;
 };
 
-enum class Kind { kFake, kSql };
+enum class Kind { kFake, kSql, kPostgres };
 
 class KeyStoreTest : public ::testing::TestWithParam<Kind> {
  protected:
@@ -41,7 +42,11 @@ class KeyStoreTest : public ::testing::TestWithParam<Kind> {
       store_ = std::make_unique<FakeKeyStore>();
       return;
     }
-    auto database = store::Database::Open(directory_.path() / "tandem.db");
+    const bool postgres = GetParam() == Kind::kPostgres;
+    const std::string url = postgres ? store::NewTestSchema() : "";
+    if (postgres && url.empty()) GTEST_SKIP() << "no PostgreSQL is installed";
+    auto database = postgres ? store::Database::Connect({.url = url})
+                             : store::Database::Open(directory_.path() / "tandem.db");
     ASSERT_TRUE(database.has_value()) << database.error().message;
     database_ = *std::move(database);
     auto store = SqlKeyStore::Open(database_.get(), &clock_);
@@ -160,13 +165,18 @@ TEST_P(KeyStoreTest, SeveralAreRevokedTogetherOrNotAtAll) {
   EXPECT_EQ(store_->List().value().at(1).revoked_at, 3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stores, KeyStoreTest, ::testing::Values(Kind::kFake, Kind::kSql),
+INSTANTIATE_TEST_SUITE_P(Stores, KeyStoreTest,
+                         ::testing::Values(Kind::kFake, Kind::kSql, Kind::kPostgres),
                          [](const auto& instance) {
-                           return instance.param == Kind::kFake ? "Fake" : "Sql";
+                           return instance.param == Kind::kFake  ? "Fake"
+                                  : instance.param == Kind::kSql ? "Sql"
+                                                                 : "Postgres";
                          });
 
-TEST(SqlKeyStoreTest, TwoConnectionsSeeEachOther) {
-  TemporaryDirectory directory;
+class SqlKeyStoreTest : public store::DatabaseTestOf {};
+INSTANTIATE_TEST_SUITE_P(Databases, SqlKeyStoreTest, store::AllDatabases(), store::DatabaseName);
+
+TEST_P(SqlKeyStoreTest, TwoConnectionsSeeEachOther) {
   const FakeClock clock;
   struct Node {
     std::unique_ptr<store::Database> database;
@@ -175,9 +185,9 @@ TEST(SqlKeyStoreTest, TwoConnectionsSeeEachOther) {
   };
   const auto open = [&] {
     Node node;
-    node.database = store::Database::Open(directory.path() / "tandem.db").value();
+    node.database = Open();
     node.store = SqlKeyStore::Open(node.database.get(), &clock).value();
-    node.ring = KeyRing::Open(node.store.get(), directory.path() / "keys.pepper", &clock).value();
+    node.ring = KeyRing::Open(node.store.get(), directory() / "keys.pepper", &clock).value();
     return node;
   };
   const Node server = open();
@@ -190,13 +200,11 @@ TEST(SqlKeyStoreTest, TwoConnectionsSeeEachOther) {
 }
 
 // The tables as the first release made them, with what was in them.
-TEST(SqlKeyStoreTest, DatabaseOfTheFirstSchemaIsUpgradedWithItsKeys) {
-  TemporaryDirectory directory;
+TEST_P(SqlKeyStoreTest, DatabaseOfTheFirstSchemaIsUpgradedWithItsKeys) {
   const FakeClock clock;
-  const std::filesystem::path path = directory.path() / "tandem.db";
   const std::string digest(64, 'a');
   {
-    const auto database = store::Database::Open(path).value();
+    const auto database = Open();
     const store::Migration kFirst[] = {
         {"api_keys",
          "CREATE TABLE api_keys (id TEXT PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL,"
@@ -210,7 +218,7 @@ TEST(SqlKeyStoreTest, DatabaseOfTheFirstSchemaIsUpgradedWithItsKeys) {
     ASSERT_TRUE(
         database->Execute("INSERT INTO api_keys VALUES ('bbbbbbbb', 'a', $1, 0, 1)", {digest}));
   }
-  const auto database = store::Database::Open(path).value();
+  const auto database = Open();
   const auto store = SqlKeyStore::Open(database.get(), &clock).value();
   const auto keys = store->List().value();
   ASSERT_EQ(keys.size(), 2u);
@@ -223,15 +231,14 @@ TEST(SqlKeyStoreTest, DatabaseOfTheFirstSchemaIsUpgradedWithItsKeys) {
   next.id = "cccccccc";
   ASSERT_TRUE(store->Replace("aaaaaaaa", 5, next, {"KEY_ROTATION", "", "a", "{}"}).has_value());
   EXPECT_EQ(store->List().value().size(), 3u);
-  EXPECT_EQ(database->SchemaVersion("auth"), 3);
+  EXPECT_EQ(database->SchemaVersion("auth"), 4);
 }
 
-TEST(SqlKeyStoreTest, ChangesAndTheirAuditRecordsHappenTogether) {
-  TemporaryDirectory directory;
+TEST_P(SqlKeyStoreTest, ChangesAndTheirAuditRecordsHappenTogether) {
   FakeClock clock;
-  const auto database = store::Database::Open(directory.path() / "tandem.db").value();
+  const auto database = Open();
   const auto store = SqlKeyStore::Open(database.get(), &clock).value();
-  const auto ring = KeyRing::Open(store.get(), directory.path() / "keys.pepper", &clock).value();
+  const auto ring = KeyRing::Open(store.get(), directory() / "keys.pepper", &clock).value();
   const auto log = AuditLog::Open(database.get(), &clock).value();
   ASSERT_TRUE(ring->Create("a", {}, "ann").has_value());
   clock.Advance(std::chrono::seconds(2));
@@ -251,10 +258,9 @@ TEST(SqlKeyStoreTest, ChangesAndTheirAuditRecordsHappenTogether) {
   EXPECT_EQ(store->List().value().size(), 2u);
 }
 
-TEST(SqlKeyStoreTest, DamagedRowsAreAnErrorNotAKey) {
-  TemporaryDirectory directory;
+TEST_P(SqlKeyStoreTest, DamagedRowsAreAnErrorNotAKey) {
   const FakeClock clock;
-  const auto database = store::Database::Open(directory.path() / "tandem.db").value();
+  const auto database = Open();
   const auto store = SqlKeyStore::Open(database.get(), &clock).value();
   const auto insert = [&](const std::string& digest, const std::string& privacy) {
     ASSERT_TRUE(database->Execute("DELETE FROM api_keys"));

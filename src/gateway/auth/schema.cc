@@ -49,6 +49,9 @@ constexpr store::Migration kMigrations[] = {
      // One row: the last record, so that one removed from the end is missed.
      "CREATE TABLE audit_head (number BIGINT NOT NULL, digest TEXT NOT NULL);"
      "INSERT INTO audit_head VALUES (0, '');"},
+    // One row once a pepper is known: an HMAC with it, by which nodes that share this database find
+    // out whether theirs is the same.
+    {"pepper_proof", "CREATE TABLE api_keys_pepper (proof TEXT NOT NULL);"},
 };
 
 }  // namespace

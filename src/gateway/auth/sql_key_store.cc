@@ -145,6 +145,18 @@ Status SqlKeyStore::Revoke(std::span<const std::string> ids, int64_t revoked_at,
   return Finish(std::move(transaction), events);
 }
 
+Result<std::string> SqlKeyStore::KeepPepperProof(std::string_view proof) {
+  TANDEM_ASSIGN_OR_RETURN(store::Transaction transaction, database_->BeginWrite());
+  TANDEM_ASSIGN_OR_RETURN(auto kept, transaction.QueryOne<std::string>(
+                                         "SELECT proof FROM api_keys_pepper", {},
+                                         [](const store::Row& row) { return row.Text(0); }));
+  if (kept) return *std::move(kept);
+  TANDEM_RETURN_IF_ERROR(
+      transaction.Execute("INSERT INTO api_keys_pepper (proof) VALUES ($1)", {proof}));
+  TANDEM_RETURN_IF_ERROR(transaction.Commit());
+  return std::string(proof);
+}
+
 Result<int64_t> SqlKeyStore::Version() {
   TANDEM_ASSIGN_OR_RETURN(
       const std::optional<int64_t> version,

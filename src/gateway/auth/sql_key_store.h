@@ -20,6 +20,7 @@ class SqlKeyStore final : public KeyStore {
   Result<std::vector<KeyRecord>> List() override;
   Status Revoke(std::span<const std::string> ids, int64_t revoked_at,
                 std::span<const AuditEvent> events) override;
+  Result<std::string> KeepPepperProof(std::string_view proof) override;
   Result<int64_t> Version() override;
 
  private:

@@ -10,6 +10,8 @@
 
 #include "os/testing/temp_dir.h"
 
+#include "store/testing/test_databases.h"
+
 namespace tandem::gateway::privacy {
 namespace {
 
@@ -27,14 +29,21 @@ Message Tool(std::string text) {
 
 const std::string kQuestion = "My blood test says 7.4, what does that mean?";
 
-class ConversationsTest : public testing::Test {
+class ConversationsTest : public store::DatabaseTestOf {
  protected:
-  ConversationsTest() { Open(); }
-
-  void Open(Conversations::Options options = {}) {
+  void SetUp() override {
+    store::DatabaseTestOf::SetUp();
+    if (!IsSkipped()) Reopen();
+  }
+  void TearDown() override {
     conversations_.reset();
     database_.reset();
-    database_ = store::Database::Open(directory_.path() / "tandem.db").value();
+    store::DatabaseTestOf::TearDown();
+  }
+  void Reopen(Conversations::Options options = {}) {
+    conversations_.reset();
+    database_.reset();
+    database_ = Open();
     conversations_ = Conversations::Open(database_.get(), &clock_, options).value();
   }
   Conversations::Fingerprint Of(const std::vector<Message>& messages, std::string_view id = {},
@@ -50,24 +59,24 @@ class ConversationsTest : public testing::Test {
     ASSERT_TRUE(conversations_->Remember(Of(messages, id), kStays));
   }
 
-  os::TempDir directory_;
   FakeClock clock_;
   std::unique_ptr<store::Database> database_;
   std::unique_ptr<Conversations> conversations_;
 };
+INSTANTIATE_TEST_SUITE_P(Databases, ConversationsTest, store::AllDatabases(), store::DatabaseName);
 
-TEST_F(ConversationsTest, ANewConversationIsUnknown) {
+TEST_P(ConversationsTest, ANewConversationIsUnknown) {
   EXPECT_EQ(conversations_->Find(Of({User(kQuestion)}, "conv-1")), std::nullopt);
 }
 
-TEST_F(ConversationsTest, TheIdIsEnoughWhateverIsSent) {
+TEST_P(ConversationsTest, TheIdIsEnoughWhateverIsSent) {
   MakeStay({User("Hi")}, "conv-1");
   EXPECT_TRUE(Stays({User("something else")}, "conv-1"));
   EXPECT_FALSE(Stays({User("something else")}, "conv-2"));
   EXPECT_FALSE(Stays({User("something else")}, "conv-1", "key-2"));
 }
 
-TEST_F(ConversationsTest, AHistoryThatIsSentAgainWithoutAnIdIsKnown) {
+TEST_P(ConversationsTest, AHistoryThatIsSentAgainWithoutAnIdIsKnown) {
   MakeStay({System("You are a doctor."), User(kQuestion)}, "conv-1");
   const std::vector<Message> history = {System("You are a doctor."), User(kQuestion),
                                         Assistant("It is normal."), User("And 9?")};
@@ -77,7 +86,7 @@ TEST_F(ConversationsTest, AHistoryThatIsSentAgainWithoutAnIdIsKnown) {
   EXPECT_TRUE(Stays({User(kQuestion)}));
 }
 
-TEST_F(ConversationsTest, WhatOthersShareDoesNotMakeThemStay) {
+TEST_P(ConversationsTest, WhatOthersShareDoesNotMakeThemStay) {
   const Message system = System("You are the assistant of a company with a very long prompt.");
   const Message example = User("Example question that every request of this application has");
   const Message example_answer = Assistant("Example answer that every request of it has as well.");
@@ -87,7 +96,7 @@ TEST_F(ConversationsTest, WhatOthersShareDoesNotMakeThemStay) {
   EXPECT_TRUE(Stays({system, example, example_answer, User(kQuestion)}));
 }
 
-TEST_F(ConversationsTest, AShortGreetingCountsOnlyWithItsAnswer) {
+TEST_P(ConversationsTest, AShortGreetingCountsOnlyWithItsAnswer) {
   const auto fingerprint = Of({User("Hi")});
   ASSERT_TRUE(conversations_->Remember(fingerprint, kStays));
   EXPECT_FALSE(Stays({User("Hi")}));
@@ -98,7 +107,7 @@ TEST_F(ConversationsTest, AShortGreetingCountsOnlyWithItsAnswer) {
   EXPECT_TRUE(Stays({User("Hi"), Assistant("Hello, doctor here."), User("x")}));
 }
 
-TEST_F(ConversationsTest, AToolResultTakesItsPrivacyAlong) {
+TEST_P(ConversationsTest, AToolResultTakesItsPrivacyAlong) {
   const std::string record = R"({"patient": "Bob", "diagnosis": "a cold", "dose": 3})";
   MakeStay({User(kQuestion), Assistant(""), Tool(record), Tool("{}")});
   EXPECT_TRUE(Stays({User("A new conversation that has it."), Tool(record)}));
@@ -106,7 +115,7 @@ TEST_F(ConversationsTest, AToolResultTakesItsPrivacyAlong) {
   EXPECT_FALSE(Stays({User("x"), Tool(record)}, "", "key-2"));
 }
 
-TEST_F(ConversationsTest, AClientThatCutsOffTheOldestMessagesIsKnownByTheAnswer) {
+TEST_P(ConversationsTest, AClientThatCutsOffTheOldestMessagesIsKnownByTheAnswer) {
   const std::string answer =
       "A value of 7.4 is within the usual range for blood, so there is nothing to worry about.";
   const auto fingerprint = Of({User(kQuestion)});
@@ -114,7 +123,7 @@ TEST_F(ConversationsTest, AClientThatCutsOffTheOldestMessagesIsKnownByTheAnswer)
   EXPECT_TRUE(Stays({User("cut"), Assistant(answer), User("And 9?")}));
 }
 
-TEST_F(ConversationsTest, FunctionCallsArePartOfTheChain) {
+TEST_P(ConversationsTest, FunctionCallsArePartOfTheChain) {
   Message call = Assistant("");
   call.tool_calls = {{"call_1", "find", R"({"name":"Bob"})"}};
   const auto fingerprint = Of({User("Hi")});
@@ -125,17 +134,17 @@ TEST_F(ConversationsTest, FunctionCallsArePartOfTheChain) {
   EXPECT_FALSE(Stays({User("Hi"), call, Tool("x")}));
 }
 
-TEST_F(ConversationsTest, PrivacyNeverBecomesLessStrict) {
+TEST_P(ConversationsTest, PrivacyNeverBecomesLessStrict) {
   const auto fingerprint = Of({User(kQuestion)}, "conv-1");
   ASSERT_TRUE(conversations_->Remember(fingerprint, kStays));
   ASSERT_TRUE(conversations_->Remember(fingerprint, {Privacy::kAny, "cloud"}));
   ASSERT_TRUE(conversations_->Remember(fingerprint, {Privacy::kRedacted, ""}));
   EXPECT_EQ(conversations_->Find(fingerprint), (ConversationState{Privacy::kOnDevice, "cloud"}));
-  Open();
+  Reopen();
   EXPECT_EQ(conversations_->Find(fingerprint), (ConversationState{Privacy::kOnDevice, "cloud"}));
 }
 
-TEST_F(ConversationsTest, ThePinnedTargetIsThatOfTheIdElseOfTheLongestBeginning) {
+TEST_P(ConversationsTest, ThePinnedTargetIsThatOfTheIdElseOfTheLongestBeginning) {
   const std::vector<Message> first = {User(kQuestion)};
   std::vector<Message> second = first;
   second.push_back(Assistant("It is normal."));
@@ -150,18 +159,18 @@ TEST_F(ConversationsTest, ThePinnedTargetIsThatOfTheIdElseOfTheLongestBeginning)
   EXPECT_EQ(conversations_->Find(Of(first))->target, "cloud");
 }
 
-TEST_F(ConversationsTest, MarksAndPinsSurviveARestart) {
+TEST_P(ConversationsTest, MarksAndPinsSurviveARestart) {
   MakeStay({User(kQuestion)}, "conv-1");
   ASSERT_TRUE(conversations_->Remember(Of({User("A question about gardening.")}),
                                        {Privacy::kAny, "device-small"}));
-  Open();
+  Reopen();
   EXPECT_TRUE(Stays({User(kQuestion)}));
   EXPECT_TRUE(Stays({User("x")}, "conv-1"));
   EXPECT_EQ(conversations_->Find(Of({User("A question about gardening.")})),
             (ConversationState{Privacy::kAny, "device-small"}));
 }
 
-TEST_F(ConversationsTest, NoTextIsKept) {
+TEST_P(ConversationsTest, NoTextIsKept) {
   MakeStay({User(kQuestion), Tool("A tool result that is long enough to count by itself.")},
            "conv-1");
   std::string all;
@@ -174,31 +183,31 @@ TEST_F(ConversationsTest, NoTextIsKept) {
 }
 
 // Digests of one store say nothing to the other.
-TEST_F(ConversationsTest, EveryStoreHasItsOwnSecret) {
+TEST_P(ConversationsTest, EveryStoreHasItsOwnSecret) {
   os::TempDir other_directory;
   const auto other_database = store::Database::Open(other_directory.path() / "tandem.db").value();
   const auto other = Conversations::Open(other_database.get(), &clock_).value();
   EXPECT_NE(other->FingerprintOf("key-1", "conv-1", {}).id, Of({}, "conv-1").id);
   const auto before = Of({}, "conv-1").id;
-  Open();
+  Reopen();
   EXPECT_EQ(Of({}, "conv-1").id, before);
 }
 
-TEST_F(ConversationsTest, WhatWasNotSeenForItsTimeIsForgotten) {
-  Open({.max_entries = 100, .ttl = std::chrono::hours(48)});
+TEST_P(ConversationsTest, WhatWasNotSeenForItsTimeIsForgotten) {
+  Reopen({.max_entries = 100, .ttl = std::chrono::hours(48)});
   MakeStay({User(kQuestion)}, "conv-1");
   clock_.Advance(std::chrono::hours(47));
   EXPECT_TRUE(Stays({User("x")}, "conv-1"));  // seen
   clock_.Advance(std::chrono::hours(47));
   EXPECT_TRUE(Stays({User("x")}, "conv-1"));
   EXPECT_FALSE(Stays({User(kQuestion)}));
-  Open({.max_entries = 100, .ttl = std::chrono::hours(48)});
+  Reopen({.max_entries = 100, .ttl = std::chrono::hours(48)});
   EXPECT_TRUE(Stays({User("x")}, "conv-1"));
   EXPECT_EQ(conversations_->size(), 1u);
 }
 
-TEST_F(ConversationsTest, PinsGoBeforeMarksWhenThereAreTooMany) {
-  Open({.max_entries = 50});
+TEST_P(ConversationsTest, PinsGoBeforeMarksWhenThereAreTooMany) {
+  Reopen({.max_entries = 50});
   for (int i = 0; i < 30; ++i) {
     MakeStay({}, "mark-" + std::to_string(i));
     clock_.Advance(std::chrono::seconds(1));
@@ -220,7 +229,7 @@ TEST_F(ConversationsTest, PinsGoBeforeMarksWhenThereAreTooMany) {
   EXPECT_TRUE(Stays({}, "mark-89"));
 }
 
-TEST_F(ConversationsTest, ThreadsMayAskAndRememberAtOnce) {
+TEST_P(ConversationsTest, ThreadsMayAskAndRememberAtOnce) {
   {
     std::vector<std::jthread> threads;
     for (int t = 0; t < 4; ++t) {
@@ -235,12 +244,12 @@ TEST_F(ConversationsTest, ThreadsMayAskAndRememberAtOnce) {
       });
     }
   }
-  Open();
+  Reopen();
   EXPECT_EQ(conversations_->size(), 120u);
   EXPECT_TRUE(Stays({}, "conv-3-28"));
 }
 
-TEST_F(ConversationsTest, ADamagedStoreIsRefused) {
+TEST_P(ConversationsTest, ADamagedStoreIsRefused) {
   ASSERT_TRUE(database_->Execute("UPDATE privacy_secret SET secret = 'x'"));
   EXPECT_EQ(Conversations::Open(database_.get(), &clock_).error().code, ErrorCode::kCorrupt);
   ASSERT_TRUE(database_->Execute("DELETE FROM privacy_secret"));

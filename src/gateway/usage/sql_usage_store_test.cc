@@ -16,6 +16,8 @@
 #include "gateway/usage/usage_reader.h"
 #include "gateway/usage/usage_writer.h"
 
+#include "store/testing/test_databases.h"
+
 namespace tandem::gateway::usage {
 namespace {
 
@@ -123,20 +125,11 @@ UsageRecord RefusedRecord(const std::string& id, int64_t at_ms, const std::strin
   return record;
 }
 
-class SqlUsageStoreTest : public ::testing::Test {
+class SqlUsageStoreTest : public store::DatabaseTestOf {
  protected:
-  void SetUp() override {
-    std::string name = (std::filesystem::temp_directory_path() / "usage_XXXXXX").string();
-    ASSERT_NE(mkdtemp(name.data()), nullptr);
-    directory_ = name;
-  }
-  void TearDown() override { std::filesystem::remove_all(directory_); }
-
   // Not in SetUp: the crash test forks before anything is open.
-  void Open() {
-    auto database = store::Database::Open(directory_ / "tandem.db");
-    ASSERT_TRUE(database.has_value()) << database.error().message;
-    database_ = *std::move(database);
+  void OpenAll() {
+    database_ = Open();
     auto store = SqlUsageStore::Open(database_.get());
     ASSERT_TRUE(store.has_value()) << store.error().message;
     store_ = *std::move(store);
@@ -153,11 +146,11 @@ class SqlUsageStoreTest : public ::testing::Test {
     return sums.value_or(std::vector<UsageSum>());
   }
 
-  std::filesystem::path directory_;
   std::unique_ptr<store::Database> database_;
   std::unique_ptr<SqlUsageStore> store_;
   std::unique_ptr<UsageReader> reader_;
 };
+INSTANTIATE_TEST_SUITE_P(Databases, SqlUsageStoreTest, store::AllDatabases(), store::DatabaseName);
 
 void ExpectSame(const UsageRecord& a, const UsageRecord& b) {
   EXPECT_EQ(a.request_id, b.request_id);
@@ -215,8 +208,8 @@ void ExpectSame(const UsageRecord& a, const UsageRecord& b) {
 
 // ---- Records ---------------------------------------------------------------------------------
 
-TEST_F(SqlUsageStoreTest, WholeRecordComesBackAsItWent) {
-  Open();
+TEST_P(SqlUsageStoreTest, WholeRecordComesBackAsItWent) {
+  OpenAll();
   const UsageRecord full = FullRecord("req-1");
   UsageRecord failed = RefusedRecord("req-2", k2026Jan01, "bbbbbbbb");
   failed.e2e_ms = 1;
@@ -229,8 +222,8 @@ TEST_F(SqlUsageStoreTest, WholeRecordComesBackAsItWent) {
   EXPECT_EQ(reader_->Find("req-3").value(), std::nullopt);
 }
 
-TEST_F(SqlUsageStoreTest, EveryNameOfAnEnumerationComesBack) {
-  Open();
+TEST_P(SqlUsageStoreTest, EveryNameOfAnEnumerationComesBack) {
+  OpenAll();
   std::vector<UsageRecord> records;
   for (int i = 0; i < kFailureCodeCount; ++i) {
     UsageRecord record = RefusedRecord(std::to_string(i), i, "k");
@@ -255,8 +248,8 @@ TEST_F(SqlUsageStoreTest, EveryNameOfAnEnumerationComesBack) {
   }
 }
 
-TEST_F(SqlUsageStoreTest, ClientsIdFindsTheNewestOfItsRequests) {
-  Open();
+TEST_P(SqlUsageStoreTest, ClientsIdFindsTheNewestOfItsRequests) {
+  OpenAll();
   UsageRecord first = PlainRecord("req-1", 100, "k", Tier::kCloud, "deepseek-v3.2");
   UsageRecord second = PlainRecord("req-2", 200, "k", Tier::kCloud, "deepseek-v3.2");
   first.client_request_id = second.client_request_id = "mine";
@@ -267,8 +260,8 @@ TEST_F(SqlUsageStoreTest, ClientsIdFindsTheNewestOfItsRequests) {
   EXPECT_THAT(MustSum({}, GroupBy::kAll), ElementsAre(::testing::Field(&UsageSum::requests, 2)));
 }
 
-TEST_F(SqlUsageStoreTest, SecondRecordOfARequestChangesNothing) {
-  Open();
+TEST_P(SqlUsageStoreTest, SecondRecordOfARequestChangesNothing) {
+  OpenAll();
   const UsageRecord first = FullRecord("req-1");
   MustAppend({first});
   UsageRecord second = PlainRecord("req-1", k2026Jan01, "other", Tier::kCloud, "deepseek-v3.2");
@@ -283,8 +276,8 @@ TEST_F(SqlUsageStoreTest, SecondRecordOfARequestChangesNothing) {
                           AccountSpend{"other", 202601, kPlainCloudCost}));
 }
 
-TEST_F(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
-  Open();
+TEST_P(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
+  OpenAll();
   UsageRecord record = PlainRecord("req-1", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2");
   constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
   record.usage = record.attempts[0].attempt.usage = {kMax, kMax, kMax};
@@ -300,8 +293,8 @@ TEST_F(SqlUsageStoreTest, CountsThatNoProviderCanMeanDoNoHarm) {
 
 // ---- Sums ------------------------------------------------------------------------------------
 
-TEST_F(SqlUsageStoreTest, CallsCountWhereTheyWereMadeAndRequestsWhereTheyWereAnswered) {
-  Open();
+TEST_P(SqlUsageStoreTest, CallsCountWhereTheyWereMadeAndRequestsWhereTheyWereAnswered) {
+  OpenAll();
   UsageRecord full = FullRecord("req-1");
   Attempt skipped;  // its breaker was open: nobody was called
   skipped.outcome = AttemptOutcome::kSkipped;
@@ -331,8 +324,8 @@ TEST_F(SqlUsageStoreTest, CallsCountWhereTheyWereMadeAndRequestsWhereTheyWereAns
   EXPECT_EQ(sums[2].cost, 0);
 }
 
-TEST_F(SqlUsageStoreTest, EveryGroupingHasTheSameTotals) {
-  Open();
+TEST_P(SqlUsageStoreTest, EveryGroupingHasTheSameTotals) {
+  OpenAll();
   std::vector<UsageRecord> records;
   const std::pair<Tier, std::string> targets[] = {{Tier::kDeviceSmall, "phi-4-mini"},
                                                   {Tier::kDeviceLarge, "mimo-7b-int4"},
@@ -396,8 +389,8 @@ TEST_F(SqlUsageStoreTest, EveryGroupingHasTheSameTotals) {
   EXPECT_EQ(by_day.back().group, "2026-01-20");
 }
 
-TEST_F(SqlUsageStoreTest, TimesAndKeysNarrowTheSums) {
-  Open();
+TEST_P(SqlUsageStoreTest, TimesAndKeysNarrowTheSums) {
+  OpenAll();
   MustAppend({PlainRecord("1", 1000, "a", Tier::kCloud, "m"),
               PlainRecord("2", 1999, "a", Tier::kCloud, "m"),
               PlainRecord("3", 2000, "b", Tier::kCloud, "m")});
@@ -413,8 +406,8 @@ TEST_F(SqlUsageStoreTest, TimesAndKeysNarrowTheSums) {
   EXPECT_EQ(requests({.account = "' OR ''='"}), 0);
 }
 
-TEST_F(SqlUsageStoreTest, QuantilesAreThoseOfTheGroup) {
-  Open();
+TEST_P(SqlUsageStoreTest, QuantilesAreThoseOfTheGroup) {
+  OpenAll();
   std::vector<UsageRecord> records;
   for (int i = 1; i <= 1000; ++i) {
     records.push_back(PlainRecord("a" + std::to_string(i), i, "k", Tier::kCloud, "slow", i));
@@ -433,8 +426,8 @@ TEST_F(SqlUsageStoreTest, QuantilesAreThoseOfTheGroup) {
 
 // ---- Pages -----------------------------------------------------------------------------------
 
-TEST_F(SqlUsageStoreTest, PagesMeetEveryRecordOnceThoughTimesAreEqualAndNewOnesCome) {
-  Open();
+TEST_P(SqlUsageStoreTest, PagesMeetEveryRecordOnceThoughTimesAreEqualAndNewOnesCome) {
+  OpenAll();
   std::vector<UsageRecord> records;
   for (int i = 0; i < 25; ++i) {
     // Five at each instant.
@@ -456,8 +449,8 @@ TEST_F(SqlUsageStoreTest, PagesMeetEveryRecordOnceThoughTimesAreEqualAndNewOnesC
     EXPECT_EQ(seen[static_cast<size_t>(i)], "r" + std::to_string(124 - i));
 }
 
-TEST_F(SqlUsageStoreTest, PageThatEndsWithTheLastRecordHasNoNext) {
-  Open();
+TEST_P(SqlUsageStoreTest, PageThatEndsWithTheLastRecordHasNoNext) {
+  OpenAll();
   MustAppend({FullRecord("1"), FullRecord("2")});
   EXPECT_THAT(reader_->List({}, 2).value().next, IsEmpty());
   const UsagePage first = reader_->List({}, 1).value();
@@ -467,8 +460,8 @@ TEST_F(SqlUsageStoreTest, PageThatEndsWithTheLastRecordHasNoNext) {
   EXPECT_EQ(reader_->List({}, 1, first.next).value().records.at(0).request_id, "1");
 }
 
-TEST_F(SqlUsageStoreTest, RecentReceiptsAreThoseThatThereAre) {
-  Open();
+TEST_P(SqlUsageStoreTest, RecentReceiptsAreThoseThatThereAre) {
+  OpenAll();
   std::vector<UsageRecord> records;
   for (int i = 0; i < 6; ++i) {
     records.push_back(RefusedRecord(std::to_string(i), i, "k"));
@@ -479,8 +472,8 @@ TEST_F(SqlUsageStoreTest, RecentReceiptsAreThoseThatThereAre) {
   EXPECT_THAT(reader_->RecentReceipts(10).value(), SizeIs(3));
 }
 
-TEST_F(SqlUsageStoreTest, WrongCursorAndLimitAreRefused) {
-  Open();
+TEST_P(SqlUsageStoreTest, WrongCursorAndLimitAreRefused) {
+  OpenAll();
   for (const char* cursor : {"x", "12", "12x.y", ".y"}) {
     const auto page = reader_->List({}, 10, cursor);
     ASSERT_FALSE(page.has_value()) << cursor;
@@ -493,8 +486,8 @@ TEST_F(SqlUsageStoreTest, WrongCursorAndLimitAreRefused) {
 
 // ---- Months and deletion ---------------------------------------------------------------------
 
-TEST_F(SqlUsageStoreTest, SpendIsKeptByMonthAndSurvivesTheRecords) {
-  Open();
+TEST_P(SqlUsageStoreTest, SpendIsKeptByMonthAndSurvivesTheRecords) {
+  OpenAll();
   EXPECT_EQ(MonthOf(k2026Jan01 - 1), 202512);
   EXPECT_EQ(MonthOf(k2026Jan01), 202601);
   EXPECT_EQ(MonthOf(0), 197001);
@@ -523,12 +516,14 @@ TEST_F(SqlUsageStoreTest, SpendIsKeptByMonthAndSurvivesTheRecords) {
 
 // ---- Failure ---------------------------------------------------------------------------------
 
-TEST_F(SqlUsageStoreTest, BatchThatFailsInTheMiddleLeavesNothing) {
-  Open();
+TEST_P(SqlUsageStoreTest, BatchThatFailsInTheMiddleLeavesNothing) {
+  OpenAll();
   // The database refuses the second record's attempt.
   ASSERT_TRUE(database_->Execute(
-      "CREATE TRIGGER refuse BEFORE INSERT ON usage_attempts WHEN NEW.request_id = 'bad' "
-      "BEGIN SELECT RAISE(ABORT, 'refused'); END"));
+      postgres()
+          ? "ALTER TABLE usage_attempts ADD CHECK (request_id <> 'bad')"
+          : "CREATE TRIGGER refuse BEFORE INSERT ON usage_attempts WHEN NEW.request_id = 'bad' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"));
   const auto result = store_->Append(
       std::vector<UsageRecord>{PlainRecord("good", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2"),
                                PlainRecord("bad", k2026Jan01, "k", Tier::kCloud, "deepseek-v3.2")});
@@ -538,12 +533,12 @@ TEST_F(SqlUsageStoreTest, BatchThatFailsInTheMiddleLeavesNothing) {
 }
 
 // The process is killed with batches written, one in hand and more in the queue.
-TEST_F(SqlUsageStoreTest, KilledProcessLeavesWholeBatchesAndConsistentSums) {
+TEST_P(SqlUsageStoreTest, KilledProcessLeavesWholeBatchesAndConsistentSums) {
   constexpr int kFlushed = 300;
   const pid_t child = ::fork();
   ASSERT_GE(child, 0);
   if (child == 0) {
-    auto database = store::Database::Open(directory_ / "tandem.db").value();
+    auto database = Open();
     auto store = SqlUsageStore::Open(database.get()).value();
     metrics::Registry registry;
     UsageWriter writer(store.get(), &registry, {.max_batch = 7, .batch_interval = {}});
@@ -560,7 +555,7 @@ TEST_F(SqlUsageStoreTest, KilledProcessLeavesWholeBatchesAndConsistentSums) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 
-  Open();
+  OpenAll();
   for (int i = 0; i < kFlushed; ++i) {
     const auto record = reader_->Find("r" + std::to_string(i)).value();
     ASSERT_TRUE(record.has_value()) << i;

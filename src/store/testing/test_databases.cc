@@ -11,20 +11,26 @@ PostgresServerProcess* SharedTestServer() {
   return server.get();
 }
 
+std::string NewTestSchema() {
+  const PostgresServerProcess* const server = SharedTestServer();
+  if (server == nullptr) return "";
+  static int n_schemas = 0;
+  const std::string schema = fmt::format("test_{}", ++n_schemas);
+  const auto outside = Database::Connect({.url = server->Url("public")});
+  EXPECT_TRUE(outside) << outside.error().message;
+  if (!outside) return "";
+  const auto made = (*outside)->Execute("CREATE SCHEMA " + schema);
+  EXPECT_TRUE(made) << made.error().message;
+  return server->Url(schema);
+}
+
 void DatabaseTestOf::SetUp() {
   std::string name = (std::filesystem::temp_directory_path() / "tandem_store_XXXXXX").string();
   ASSERT_NE(::mkdtemp(name.data()), nullptr);
   directory_ = name;
   if (!postgres()) return;
-  PostgresServerProcess* const server = SharedTestServer();
-  if (server == nullptr) GTEST_SKIP() << "no PostgreSQL is installed; ./dev setup test installs it";
-  static int n_schemas = 0;
-  const std::string schema = fmt::format("test_{}", ++n_schemas);
-  const auto outside = Database::Connect({.url = server->Url("public")});
-  ASSERT_TRUE(outside) << outside.error().message;
-  const auto made = (*outside)->Execute("CREATE SCHEMA " + schema);
-  ASSERT_TRUE(made) << made.error().message;
-  url_ = server->Url(schema);
+  url_ = NewTestSchema();
+  if (url_.empty()) GTEST_SKIP() << "no PostgreSQL is installed; ./dev setup test installs it";
 }
 
 void DatabaseTestOf::TearDown() {

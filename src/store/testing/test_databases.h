@@ -31,6 +31,9 @@ inline std::string DatabaseName(const ::testing::TestParamInfo<DatabaseKind>& in
 // The one of this program; null where PostgreSQL is not installed.
 PostgresServerProcess* SharedTestServer();
 
+// The URL of a new, empty schema there; empty where PostgreSQL is not installed.
+std::string NewTestSchema();
+
 class DatabaseTestOf : public ::testing::TestWithParam<DatabaseKind> {
  protected:
   void SetUp() override;
