@@ -313,7 +313,8 @@ TEST(ConfigurationTest, TheSampleSetsEveryFieldThatThereIs) {
     }
   }
   // A file has one of the two places of a key, and a device target no upstream.
-  EXPECT_THAT(defaults, ElementsAre("store.password_file", "upstream[0].api_key_file", "strategy[0].target[0].upstream"));
+  EXPECT_THAT(defaults, ElementsAre("store.password_file", "upstream[0].api_key_file",
+                                    "strategy[0].target[0].upstream"));
 }
 
 TEST(ConfigurationTest, WhatIsShownIsReadBackAsTheSame) {

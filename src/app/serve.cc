@@ -1,6 +1,7 @@
 #include "app/serve.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <condition_variable>
 #include <csignal>
@@ -26,9 +27,12 @@
 #include "app/packages.h"
 #include "app/receipts.h"
 #include "app/routing.h"
+#include "app/routing_state.h"
 #include "app/served_models.h"
 #include "app/version.h"
 #include "base/log.h"
+#include "crypto/digest.h"
+#include "crypto/random.h"
 #include "gateway/gateway.h"
 #include "gateway/privacy/conversations.h"
 #include "gateway/privacy/receipt.h"
@@ -187,6 +191,35 @@ class Retention {
   std::jthread thread_;  // last: it uses both
 };
 
+// Lets this node take its part in what nodes share: the roll-out, and the money of budgets.
+class SharedRounds {
+ public:
+  SharedRounds(gateway::dispatch::CanaryControl* canary, gateway::auth::BudgetLedger* budgets)
+      : thread_([=, this](const std::stop_token& stop) {
+          constexpr int kGiveBackEvery = 20;  // rounds: ten seconds
+          std::unique_lock lock(mutex_);
+          for (int round = 1; !stop.stop_requested(); ++round) {
+            // What is lost is logged there, once.
+            (void)canary->Sync();
+            if (round % kGiveBackEvery == 0) (void)budgets->GiveBack();
+            wake_.wait_for(lock, stop, gateway::dispatch::CanaryControl::kSyncInterval,
+                           [] { return false; });
+          }
+        }) {}
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable_any wake_;
+  std::jthread thread_;  // last: it uses both
+};
+
+// What this process is called among those that share its database: another one at every start.
+std::string NewNodeName() {
+  std::array<uint8_t, 8> bytes;
+  crypto::RandomBytes(bytes);
+  return crypto::Hex(bytes);
+}
+
 }  // namespace
 
 Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data_dir,
@@ -208,7 +241,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   TANDEM_ASSIGN_OR_RETURN(const auto signer, gateway::privacy::ReceiptSigner::Open(
                                                  data_dir / "receipt-key.pem", last_receipt));
   TANDEM_ASSIGN_OR_RETURN(const auto spent, usage.Spent());
-  gateway::auth::BudgetLedger budgets(&clock, ToSpends(spent));
+  gateway::auth::SqlBudgetPool budget_pool(&database);
+  gateway::auth::BudgetLedger budgets(&clock, ToSpends(spent),
+                                      database.shared() ? &budget_pool : nullptr);
   metrics::Registry registry;
   gateway::usage::UsageMetrics usage_metrics(&registry);
   gateway::usage::UsageWriter writer(usage_store.get(), &registry);
@@ -245,6 +280,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                           ServedModels::Create(fleet.get(), pool.get(), client.get(), &clock,
                                                model_options, engine, deployments.get()));
   gateway::relay::ThreadTimers timers;
+  TANDEM_RETURN_IF_ERROR(MigrateRoutingState(&database));
+  SqlCanaryStore canary_store(&database);
+  SqlStrategyArchive strategies(&database, &clock);
   TANDEM_ASSIGN_OR_RETURN(
       const auto dispatcher,
       gateway::dispatch::Dispatcher::Create(
@@ -254,7 +292,10 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
            .conversations = conversations.get(),
            .records = &books,
            .random = Random,
-           .audit = gateway::admin::Admin::AuditOf(&keys->audit())},
+           .audit = gateway::admin::Admin::AuditOf(&keys->audit()),
+           .canary_store = &canary_store,
+           .node = NewNodeName(),
+           .strategies = &strategies},
           MakeRoutingTable(*first.value, first.sha256, prices, UnixMilliseconds(clock))));
   ShowBreakers(dispatcher.get(), &usage_metrics);
 
@@ -335,6 +376,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
             gateway.Handle(std::move(request), std::move(response));
           }));
   const Retention retention(configuration, &usage, &clock);
+  const SharedRounds rounds(&dispatcher->canary(), &budgets);
   // Waits for a second signal once the drain has begun, or for one of our own when it is over.
   // Started before it is needed, while there still is a way to report that there are no more
   // threads.
@@ -361,6 +403,9 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   // Ends what still generates while everything that its last events touch is there.
   client.reset();
   pool.reset();
+  if (const Status given = budgets.GiveBack(); !given) {
+    log::Warning("what was left of budgets stays taken: {}", given.error().message);
+  }
   return {};
 }
 

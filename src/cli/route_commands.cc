@@ -94,6 +94,32 @@ struct AdminFlags {
   }
 };
 
+double NumberIn(const json::object& object, std::string_view name) {
+  const json::value* const value = object.if_contains(name);
+  return value != nullptr && value->is_number() ? value->to_number<double>() : 0;
+}
+
+// One arm of a roll-out, as the server's JSON has it.
+std::vector<std::string> ArmRow(std::string name, const json::object& arm) {
+  const auto percent = [&](std::string_view field) {
+    return fmt::format("{:.2f} %", 100 * NumberIn(arm, field));
+  };
+  const auto quantiles = [&](std::string_view field) -> std::string {
+    const json::value* const value = arm.if_contains(field);
+    const json::object* const object = value == nullptr ? nullptr : value->if_object();
+    if (object == nullptr) return "?";
+    return fmt::format("{:.0f}, {:.0f}, {:.0f}", NumberIn(*object, "p50"), NumberIn(*object, "p95"),
+                       NumberIn(*object, "p99"));
+  };
+  return {std::move(name),
+          fmt::format("{:.0f}", NumberIn(arm, "samples")),
+          percent("error_share"),
+          percent("degenerate_share"),
+          percent("engagement_share"),
+          quantiles("ttft_ms"),
+          quantiles("total_ms")};
+}
+
 Status PrintCanary(const AdminFlags& flags, const std::string& text) {
   if (flags.as_json) return Print(text + "\n");
   boost::system::error_code error;
@@ -101,12 +127,21 @@ Status PrintCanary(const AdminFlags& flags, const std::string& text) {
   const json::object* canary = value.if_object();
   if (error || canary == nullptr) return Err(ErrorCode::kCorrupt, "the server sent no JSON");
   std::vector<std::vector<std::string>> rows;
+  std::vector<std::vector<std::string>> arms;
   for (const json::key_value_pair& field : *canary) {
     const json::value& shown = field.value();
+    if (const json::object* arm = shown.if_object()) {
+      arms.push_back(ArmRow(field.key() == "canary_arm" ? "canary" : "baseline", *arm));
+      continue;
+    }
     rows.push_back({std::string(field.key()),
                     shown.is_string() ? std::string(shown.get_string()) : json::serialize(shown)});
   }
-  return PrintTable({"FIELD", "VALUE"}, rows);
+  TANDEM_RETURN_IF_ERROR(PrintTable({"FIELD", "VALUE"}, rows));
+  if (arms.empty()) return {};
+  TANDEM_RETURN_IF_ERROR(Print("\nthis step, on all nodes (milliseconds at p50, p95, p99):\n"));
+  return PrintTable({"ARM", "ANSWERS", "ERRORS", "DEGENERATE", "ENGAGED", "FIRST TOKEN", "TOTAL"},
+                    arms);
 }
 
 Status StartCanary(const AdminFlags& flags) {

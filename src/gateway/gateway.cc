@@ -299,7 +299,10 @@ bool Gateway::ReserveBudget(Call& call, dispatch::RoutedRequest& routed) {
     parts_.books->Reserve(call.request_id, *std::move(reservation));
     return true;
   }
-  const Failure failure{FailureCode::kBudgetExceeded, reservation.error().message};
+  // A shared database that is lost does not open the budgets of those who share it.
+  const bool exceeded = reservation.error().code == ErrorCode::kResourceExhausted;
+  const Failure failure{exceeded ? FailureCode::kBudgetExceeded : FailureCode::kUnavailable,
+                        reservation.error().message};
   routed.Refuse(failure);
   SendFailure(call, failure);
   return false;

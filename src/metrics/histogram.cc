@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
+#include <optional>
+#include <utility>
 
 namespace tandem::metrics {
 
@@ -37,6 +40,64 @@ void Histogram::Merge(const Histogram& other) {
 }
 
 void Histogram::Clear() { *this = Histogram(); }
+
+namespace {
+
+void AppendNumber(uint64_t number, std::string* to) {
+  for (; number >= 0x80; number >>= 7) *to += static_cast<char>(number | 0x80);
+  *to += static_cast<char>(number);
+}
+
+std::optional<uint64_t> ReadNumber(std::string_view* from) {
+  uint64_t number = 0;
+  for (int shift = 0; shift < 64 && !from->empty(); shift += 7) {
+    const auto byte = static_cast<unsigned char>(from->front());
+    from->remove_prefix(1);
+    number |= uint64_t{byte & 0x7Fu} << shift;
+    if (byte < 0x80) return number;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Histogram::AppendTo(std::string* to) const {
+  AppendNumber(static_cast<uint64_t>(
+                   std::ranges::count_if(buckets_, [](uint64_t count) { return count > 0; })),
+               to);
+  size_t next = 0;
+  for (size_t i = 0; i < buckets_.size(); ++i) {
+    if (buckets_[i] == 0) continue;
+    AppendNumber(i - next, to);
+    AppendNumber(buckets_[i], to);
+    next = i + 1;
+  }
+  char sum[sizeof(sum_)];
+  std::memcpy(sum, &sum_, sizeof(sum));
+  to->append(sum, sizeof(sum));
+}
+
+bool Histogram::ReadFrom(std::string_view* from, Histogram* to) {
+  Histogram read;
+  const auto n_buckets = ReadNumber(from);
+  if (!n_buckets || *n_buckets > kBuckets) return false;
+  if (*n_buckets > 0) read.buckets_.resize(kBuckets);
+  uint64_t next = 0;
+  for (uint64_t i = 0; i < *n_buckets; ++i) {
+    const auto gap = ReadNumber(from);
+    const auto count = ReadNumber(from);
+    if (!gap || !count || *gap >= kBuckets - next || *count == 0) return false;
+    read.buckets_[next + *gap] = *count;
+    next += *gap + 1;
+    if (__builtin_add_overflow(read.count_, *count, &read.count_)) return false;
+  }
+  if (from->size() < sizeof(read.sum_)) return false;
+  std::memcpy(&read.sum_, from->data(), sizeof(read.sum_));
+  if (!std::isfinite(read.sum_)) return false;
+  from->remove_prefix(sizeof(read.sum_));
+  *to = std::move(read);
+  return true;
+}
 
 double Histogram::Quantile(double q) const {
   if (count_ == 0) return 0;

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace tandem::metrics {
@@ -19,6 +21,13 @@ class Histogram {
   // Exact: the same as if every value of `other` had been added here.
   void Merge(const Histogram& other);
   void Clear();
+
+  // Appends it as bytes, and reads such bytes from the front of `*from`: variable-length numbers
+  // of 7 bits a byte, low ones first: how many buckets are not empty, for each how many are between
+  // it and the one before, and its count; then the sum, a little-endian double. False where the
+  // bytes are none. Cost: about 3 bytes for each bucket that is not empty.
+  void AppendTo(std::string* to) const;
+  static bool ReadFrom(std::string_view* from, Histogram* to);
 
   uint64_t count() const { return count_; }
   double sum() const { return sum_; }

@@ -62,6 +62,46 @@ TEST(HistogramTest, ValuesOutsideTheRangeAreCountedAtItsEnds) {
   EXPECT_GT(histogram.Quantile(1.0), 1e9);
 }
 
+TEST(HistogramTest, BytesGiveTheSameHistogram) {
+  Histogram histogram;
+  for (int i = 1; i <= 1000; ++i) histogram.Add(i * 0.37, static_cast<uint64_t>(i));
+  histogram.Add(1e12);
+  std::string bytes;
+  histogram.AppendTo(&bytes);
+  Histogram().AppendTo(&bytes);
+  bytes += "rest";
+  std::string_view rest = bytes;
+  Histogram read;
+  ASSERT_TRUE(Histogram::ReadFrom(&rest, &read));
+  EXPECT_EQ(read.count(), histogram.count());
+  EXPECT_EQ(read.sum(), histogram.sum());
+  for (int percent = 0; percent <= 100; ++percent) {
+    EXPECT_EQ(read.Quantile(percent / 100.0), histogram.Quantile(percent / 100.0));
+  }
+  ASSERT_TRUE(Histogram::ReadFrom(&rest, &read));
+  EXPECT_EQ(read.count(), 0u);
+  EXPECT_EQ(rest, "rest");
+}
+
+TEST(HistogramTest, BytesThatAreNoneAreRefused) {
+  Histogram histogram;
+  histogram.Add(5);
+  histogram.Add(500, 300);
+  std::string bytes;
+  histogram.AppendTo(&bytes);
+  Histogram read;
+  for (size_t n = 0; n < bytes.size(); ++n) {
+    std::string_view cut = std::string_view(bytes).substr(0, n);
+    EXPECT_FALSE(Histogram::ReadFrom(&cut, &read)) << n;
+  }
+  for (const std::string& bad :
+       {std::string("\x01\xFF\xFF\x7F\x01", 5) + std::string(8, '\0'),
+        std::string("\x01\x00\x00", 3) + std::string(8, '\0'), std::string(20, '\xFF')}) {
+    std::string_view view = bad;
+    EXPECT_FALSE(Histogram::ReadFrom(&view, &read));
+  }
+}
+
 TEST(HistogramTest, EmptyHasNoQuantile) {
   Histogram histogram;
   EXPECT_EQ(histogram.Quantile(0.5), 0);

@@ -18,12 +18,13 @@ let keys = 0;  // names of keys are taken once in a data directory
 
 export class Server {
   // `args` follow `tandem serve`, `env` is added to the environment. Resolves when the server prints
-  // the address it listens on. A `dataDir` that is given stays when the server stops.
-  static async start(args = [], env = {}, { dataDir } = {}) {
+  // the address it listens on. A `dataDir` that is given stays when the server stops; with a `key`
+  // none is made.
+  static async start(args = [], env = {}, { dataDir, key } = {}) {
     const server = new Server();
     server.keepsData = dataDir !== undefined;
     server.dataDir = dataDir ?? mkdtempSync(join(tmpdir(), 'tandem-e2e-'));
-    server.key = run(['keys', 'create', dataDir ? `e2e-${++keys}` : 'e2e', '--data-dir', server.dataDir]).trim().split('\n').at(-1);
+    server.key = key ?? run(['keys', 'create', dataDir ? `e2e-${++keys}` : 'e2e', '--data-dir', server.dataDir]).trim().split('\n').at(-1);
     server.process = spawn(
       tandem,
       ['serve', '--listen', '127.0.0.1:0', '--data-dir', server.dataDir, ...args],

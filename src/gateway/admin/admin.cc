@@ -32,6 +32,20 @@ Result<int64_t> Number(const AdminRequest& request, std::string_view name, int64
   return value;
 }
 
+json::object ToJson(const dispatch::CanaryQuantiles& quantiles) {
+  return {{"p50", quantiles.p50}, {"p95", quantiles.p95}, {"p99", quantiles.p99}};
+}
+
+json::object ToJson(const dispatch::CanaryArmStatus& arm) {
+  const auto share = [&](uint64_t hits) {
+    return arm.samples == 0 ? 0.0 : static_cast<double>(hits) / static_cast<double>(arm.samples);
+  };
+  return {{"samples", arm.samples},           {"errors", arm.errors},
+          {"error_share", share(arm.errors)}, {"degenerate_share", share(arm.degenerate)},
+          {"engaged", arm.engaged},           {"engagement_share", share(arm.engaged)},
+          {"ttft_ms", ToJson(arm.ttft_ms)},   {"total_ms", ToJson(arm.total_ms)}};
+}
+
 json::object ToJson(const dispatch::CanaryStatus& status) {
   json::object object{{"id", status.plan.options.id},
                       {"target", status.plan.target},
@@ -39,9 +53,16 @@ json::object ToJson(const dispatch::CanaryStatus& status) {
                       {"state", CanaryStateName(status.state)},
                       {"share", status.share},
                       {"step", status.step + 1},
-                      {"canary_samples", status.canary_samples},
-                      {"baseline_samples", status.baseline_samples},
-                      {"last_change", status.last_reason}};
+                      {"canary_samples", status.canary.samples},
+                      {"baseline_samples", status.baseline.samples},
+                      {"last_change", status.last_reason},
+                      {"version", status.version},
+                      {"decides_here", status.decides},
+                      {"canary_arm", ToJson(status.canary)},
+                      {"baseline_arm", ToJson(status.baseline)}};
+  if (!status.store_lost.empty()) {
+    object["warning"] = "this is the last known state, and nobody decides: " + status.store_lost;
+  }
   json::array steps;
   for (const double step : status.plan.options.steps) steps.emplace_back(step);
   object["steps"] = std::move(steps);
@@ -217,7 +238,7 @@ Result<AdminReply> Admin::Canary(const AdminRequest& request, std::string_view v
     return Err(ErrorCode::kNotFound, "there is no canary/{}; use start, promote, hold or rollback",
                verb);
   }
-  const auto status = canary.Read();
+  TANDEM_ASSIGN_OR_RETURN(const auto status, canary.ReadAll());
   if (!status) return Err(ErrorCode::kNotFound, "there is no canary; start one first");
   return Ok(ToJson(*status));
 }
@@ -265,7 +286,8 @@ Result<AdminReply> Admin::Replay(std::string_view request_id) {
   if (!record) return std::unexpected(NoRecord(request_id));
   TANDEM_ASSIGN_OR_RETURN(const DecisionRecord decision,
                           ParseDecisionRecord(record->decision_json));
-  const auto text = parts_.dispatcher->FindStrategyJson(decision.strategy_digest);
+  TANDEM_ASSIGN_OR_RETURN(const auto text,
+                          parts_.dispatcher->FindStrategyJson(decision.strategy_digest));
   if (!text) {
     return Err(ErrorCode::kFailedPrecondition,
                "the strategy {} of that decision is not known here any more",

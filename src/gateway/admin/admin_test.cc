@@ -142,9 +142,33 @@ TEST_F(AdminTest, CanaryIsStartedPromotedHeldRolledBackAndAudited) {
   EXPECT_EQ(Call("POST", "canary/hold", 200).at("state"), "held");
   EXPECT_EQ(Call("POST", "canary/promote", 200, "", {{"completely", "true"}}).at("state"),
             "promoted");
+  Call("POST", "canary/hold", 409);
+  EXPECT_EQ(Call("POST", "canary/rollback", 200).at("state"), "rolled_back")
+      << "what was promoted can be taken back";
   Call("POST", "canary/rollback", 409);
   Call("POST", "canary/fly", 404);
-  EXPECT_EQ(Call("GET", "audit", 200).at("records").as_array().size(), 4u);
+  EXPECT_EQ(Call("GET", "audit", 200).at("records").as_array().size(), 5u);
+}
+
+TEST_F(AdminTest, CanaryShowsBothArms) {
+  Call("POST", "canary/start", 200, R"({"id":"c","target":"large","baseline":"small"})");
+  for (int i = 1; i <= 100; ++i) {
+    dispatcher_->canary().Record(
+        {.canary = true, .error = i <= 10, .ttft_ms = 1.0 * i, .total_ms = 10.0 * i});
+    dispatcher_->canary().Record({.canary = false, .ttft_ms = 5, .total_ms = 50});
+  }
+  for (int i = 0; i < 25; ++i) dispatcher_->canary().Engage(true);
+  const auto status = Call("GET", "canary", 200);
+  const auto& canary = status.at("canary_arm");
+  EXPECT_EQ(canary.at("samples"), 100);
+  EXPECT_EQ(canary.at("error_share"), 0.1);
+  EXPECT_EQ(canary.at("engagement_share"), 0.25);
+  // Failures have no time: 11 to 100 are left.
+  EXPECT_NEAR(canary.at("ttft_ms").at("p50").as_double(), 55, 0.5);
+  EXPECT_NEAR(canary.at("ttft_ms").at("p99").as_double(), 100, 0.5);
+  EXPECT_NEAR(canary.at("total_ms").at("p95").as_double(), 960, 5);
+  EXPECT_NEAR(status.at("baseline_arm").at("ttft_ms").at("p95").as_double(), 5, 0.1);
+  EXPECT_EQ(status.at("baseline_arm").at("error_share"), 0.0);
 }
 
 TEST_F(AdminTest, WrongPlansNameTheField) {

@@ -8,6 +8,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "gateway/auth/schema.h"
+#include "store/testing/test_databases.h"
+
 namespace tandem::gateway::auth {
 namespace {
 
@@ -156,6 +159,115 @@ TEST(BudgetLedgerTest, ManyRequestsAtOnceNeverReserveTheSameMoney) {
   EXPECT_EQ(ledger.Spent("a", BudgetPeriod::kTotal), settled.load());
   EXPECT_LE(settled.load(), kLimit);
   EXPECT_GT(settled.load(), kLimit - kEach * (1 + kThreads * static_cast<int64_t>(kRunning)));
+}
+
+// ---- Several nodes
+// -------------------------------------------------------------------------------
+
+class SharedBudgetTest : public store::DatabaseTestOf {
+ protected:
+  struct Node {
+    Node(std::unique_ptr<store::Database> opened, const Clock* clock,
+         const std::vector<Spend>& spent)
+        : database(std::move(opened)),
+          migrated(MigrateAuth(database.get())),
+          pool(database.get()),
+          ledger(clock, spent, &pool) {
+      EXPECT_TRUE(migrated) << migrated.error().message;
+    }
+    std::unique_ptr<store::Database> database;
+    Status migrated;
+    SqlBudgetPool pool;
+    BudgetLedger ledger;
+  };
+  std::unique_ptr<Node> Start(const std::vector<Spend>& spent = {}) {
+    return std::make_unique<Node>(Open(), &clock_, spent);
+  }
+
+  FakeClock clock_;
+};
+INSTANTIATE_TEST_SUITE_P(Databases, SharedBudgetTest, store::AllDatabases(), store::DatabaseName);
+
+constexpr Budget kShared{1'000, BudgetPeriod::kTotal};
+
+TEST_P(SharedBudgetTest, NodesTogetherSpendNoMoreThanThereIs) {
+  const auto a = Start();
+  const auto b = Start();
+  std::atomic<int64_t> spent = 0;
+  {
+    std::vector<std::jthread> threads;
+    for (Node* node : {a.get(), b.get(), a.get(), b.get()}) {
+      threads.emplace_back([&, node] {
+        for (int i = 0; i < 60; ++i) {
+          auto reserved = node->ledger.Reserve("app", kShared, 9);
+          if (!reserved) {
+            ASSERT_EQ(reserved.error().code, ErrorCode::kResourceExhausted);
+            continue;
+          }
+          spent += 7;
+          reserved->Settle(7);
+        }
+      });
+    }
+  }
+  EXPECT_LE(spent, 1'000);
+  // With what lies in the wallets given back, all of it can be spent, by either.
+  ASSERT_TRUE(a->ledger.GiveBack());
+  ASSERT_TRUE(b->ledger.GiveBack());
+  while (true) {
+    auto reserved = b->ledger.Reserve("app", kShared, 1);
+    if (!reserved) break;
+    reserved->Settle(1);
+    ++spent;
+  }
+  EXPECT_EQ(spent, 1'000);
+  EXPECT_EQ(a->ledger.Reserve("app", kShared, 1).error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(a->ledger.Left("app", kShared), 0);
+}
+
+TEST_P(SharedBudgetTest, WhatOneReservesTheOtherCannot) {
+  const auto a = Start();
+  const auto b = Start();
+  auto all = a->ledger.Reserve("app", kShared, 1'000);
+  ASSERT_TRUE(all);
+  EXPECT_EQ(b->ledger.Reserve("app", kShared, 1).error().code, ErrorCode::kResourceExhausted);
+  EXPECT_TRUE(b->ledger.Reserve("other", kShared, 1));
+  EXPECT_TRUE(b->ledger.Reserve("app", kShared, 0)) << "what costs nothing needs no budget";
+  all->Settle(600);
+  ASSERT_TRUE(a->ledger.GiveBack());
+  auto rest = b->ledger.Reserve("app", kShared, 400);
+  ASSERT_TRUE(rest);
+  rest->Settle(450);  // beyond what was reserved, and so beyond the budget
+  ASSERT_TRUE(b->ledger.GiveBack());
+  EXPECT_FALSE(a->ledger.Reserve("app", kShared, 1));
+}
+
+TEST_P(SharedBudgetTest, WhatWasSpentBeforeCountsOnceAndMonthsApart) {
+  const Budget monthly{1'000, BudgetPeriod::kMonth};
+  const int64_t month = 202000 + 1;  // long ago
+  const auto a = Start({{"app", month, 900}});
+  const auto b = Start({{"app", month, 900}});
+  EXPECT_FALSE(a->ledger.Reserve("app", kShared, 101));
+  EXPECT_TRUE(a->ledger.Reserve("app", kShared, 60));
+  EXPECT_TRUE(b->ledger.Reserve("app", kShared, 30));
+  EXPECT_TRUE(b->ledger.Reserve("app", monthly, 1'000));
+}
+
+// A node that died had taken a portion: it stays taken, and no more than that.
+TEST_P(SharedBudgetTest, NodeThatDiesTakesItsPortionAlong) {
+  {
+    const auto dead = Start();
+    ASSERT_TRUE(dead->ledger.Reserve("app", kShared, 1));
+  }
+  const auto b = Start();
+  int64_t granted = 0;
+  std::vector<BudgetReservation> held;
+  while (auto reserved = b->ledger.Reserve("app", kShared, 1)) {
+    held.push_back(*std::move(reserved));
+    ++granted;
+  }
+  EXPECT_GE(granted, 1'000 - 1'000 / 16 - 1);
+  EXPECT_LT(granted, 1'000);
 }
 
 }  // namespace

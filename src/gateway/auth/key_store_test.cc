@@ -231,7 +231,7 @@ TEST_P(SqlKeyStoreTest, DatabaseOfTheFirstSchemaIsUpgradedWithItsKeys) {
   next.id = "cccccccc";
   ASSERT_TRUE(store->Replace("aaaaaaaa", 5, next, {"KEY_ROTATION", "", "a", "{}"}).has_value());
   EXPECT_EQ(store->List().value().size(), 3u);
-  EXPECT_EQ(database->SchemaVersion("auth"), 4);
+  EXPECT_EQ(database->SchemaVersion("auth"), 5);
 }
 
 TEST_P(SqlKeyStoreTest, ChangesAndTheirAuditRecordsHappenTogether) {

@@ -52,6 +52,14 @@ constexpr store::Migration kMigrations[] = {
     // One row once a pepper is known: an HMAC with it, by which nodes that share this database find
     // out whether theirs is the same.
     {"pepper_proof", "CREATE TABLE api_keys_pepper (proof TEXT NOT NULL);"},
+    // Of budgets that several nodes spend: what they took out. Month 0: for ever.
+    {"budget_taken",
+     "CREATE TABLE budget_taken ("
+     "  account TEXT NOT NULL,"
+     "  month BIGINT NOT NULL,"
+     "  nano_usd BIGINT NOT NULL,"
+     "  PRIMARY KEY (account, month)"
+     ");"},
 };
 
 }  // namespace

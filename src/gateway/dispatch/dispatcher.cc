@@ -128,12 +128,15 @@ AskedFor FindAskedFor(const std::vector<Message>& messages) {
 }  // namespace
 
 Dispatcher::Dispatcher(Services services)
-    : services_(std::move(services)), canary_(services_.clock, services_.audit) {}
+    : services_(std::move(services)),
+      canary_(services_.clock, services_.audit, services_.canary_store, services_.node) {}
 
 Dispatcher::~Dispatcher() = default;
 
 Result<std::unique_ptr<Dispatcher>> Dispatcher::Create(Services services, RoutingTable table) {
   auto dispatcher = std::unique_ptr<Dispatcher>(new Dispatcher(std::move(services)));
+  // A roll-out that ran before the restart goes on, before the configuration could begin another.
+  TANDEM_RETURN_IF_ERROR(dispatcher->canary_.ReadAll());
   TANDEM_RETURN_IF_ERROR(dispatcher->Apply(std::move(table)));
   return dispatcher;
 }
@@ -155,6 +158,7 @@ Status Dispatcher::Apply(RoutingTable table) {
   auto next = std::make_shared<Live>();
   next->redactor = std::make_shared<const privacy::Redactor>(table.redacted_names);
   const std::optional<CanaryPlan> canary = table.canary;
+  std::vector<std::pair<std::string, std::string>> texts;  // strategies by digest
   {
     std::lock_guard lock(mutex_);
     for (RunnableStrategy& runnable : table.strategies) {
@@ -172,6 +176,7 @@ Status Dispatcher::Apply(RoutingTable table) {
       live->deadline = runnable.deadline;
       live->hand_off = runnable.hand_off;
       live->shadow_share = runnable.shadow_share;
+      texts.emplace_back(live->digest, text);
       if (strategy_texts_.emplace(live->digest, text).second) {
         strategy_order_.push_back(live->digest);
         if (strategy_order_.size() > kKeptStrategies) {
@@ -188,9 +193,20 @@ Status Dispatcher::Apply(RoutingTable table) {
     next->table = std::move(table);
     live_ = std::move(next);
   }
+  if (services_.strategies != nullptr) {
+    for (const auto& [digest, text] : texts) {
+      if (const Status kept = services_.strategies->Keep(digest, text); !kept) {
+        log::Error("strategy {}: {}", digest, kept.error().message);
+      }
+    }
+  }
   const auto running = canary_.Read();
   if (canary && !(running && running->plan == *canary)) {
-    TANDEM_RETURN_IF_ERROR(canary_.Start(*canary, "configuration"));
+    // The table is in force whatever becomes of it: another one may still be running.
+    if (const Status started = canary_.Start(*canary, "configuration"); !started) {
+      log::Error("the configuration's canary '{}' was not started: {}", canary->options.id,
+                 started.error().message);
+    }
   }
   return {};
 }
@@ -202,11 +218,14 @@ std::shared_ptr<const Dispatcher::Live> Dispatcher::live() const {
 
 std::string Dispatcher::digest() const { return live()->table.digest; }
 
-std::optional<std::string> Dispatcher::FindStrategyJson(std::string_view digest) const {
-  std::lock_guard lock(mutex_);
-  const auto found = strategy_texts_.find(digest);
-  if (found == strategy_texts_.end()) return std::nullopt;
-  return found->second;
+Result<std::optional<std::string>> Dispatcher::FindStrategyJson(std::string_view digest) const {
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = strategy_texts_.find(digest);
+    if (found != strategy_texts_.end()) return found->second;
+  }
+  if (services_.strategies == nullptr) return std::nullopt;
+  return services_.strategies->Find(digest);
 }
 
 // By name of a strategy, by a model that one has, else a strategy of the one model alone.

@@ -32,6 +32,14 @@
 
 namespace tandem::gateway::dispatch {
 
+// Strategies by the digest that decision records name, beyond the life of a process. Thread: any.
+class StrategyArchive {
+ public:
+  virtual ~StrategyArchive() = default;
+  virtual Status Keep(std::string_view digest, std::string_view json) = 0;
+  virtual Result<std::optional<std::string>> Find(std::string_view digest) = 0;
+};
+
 // What the dispatcher works with. All of it outlives the dispatcher and every answer; null where
 // the text says so.
 struct Services {
@@ -42,6 +50,9 @@ struct Services {
   RecordSink* records = nullptr;                    // null: none is kept
   std::function<double()> random;                   // in [0, 1); thread: any
   CanaryControl::Audit audit;                       // may be empty
+  CanaryStore* canary_store = nullptr;              // null: the roll-out ends with this process
+  std::string node;                                 // this process among those that share it
+  StrategyArchive* strategies = nullptr;            // null: only the newest are known by digest
 };
 
 // How one target of the default strategy stands, for people.
@@ -94,8 +105,9 @@ class Dispatcher {
 
   std::vector<TargetReport> Targets() const;
   std::string digest() const;  // of the configuration in force
-  // A strategy by the digest that decision records name; the newest few are kept.
-  std::optional<std::string> FindStrategyJson(std::string_view digest) const;
+  // A strategy by the digest that decision records name: one of the newest few, or from the
+  // archive. Errors: the archive's.
+  Result<std::optional<std::string>> FindStrategyJson(std::string_view digest) const;
 
   static constexpr size_t kRememberedAnswers = 4096;
 

@@ -135,7 +135,7 @@ TEST_F(DispatcherTest, AnswerOfTheFirstCandidateAndItsRecord) {
   const auto decision = ParseDecisionRecord(record.decision_json);
   ASSERT_TRUE(decision);
   const auto strategy =
-      ParseStrategyJson(*dispatcher_->FindStrategyJson(decision->strategy_digest));
+      ParseStrategyJson(*dispatcher_->FindStrategyJson(decision->strategy_digest).value());
   EXPECT_TRUE(ReplayDecision(*strategy, *decision));
 }
 
@@ -333,8 +333,9 @@ TEST_F(DispatcherTest, CanaryGetsItsShareAndAWorseOneIsRolledBack) {
     (void)Start(std::move(incoming));
   }
   EXPECT_NEAR(static_cast<double>(large_->calls().size()), 200, 50);
-  EXPECT_EQ(dispatcher_->canary().Read()->canary_samples, large_->calls().size());
-  EXPECT_EQ(dispatcher_->canary().Read()->baseline_samples, small_->calls().size());
+  const auto seen = dispatcher_->canary().ReadAll().value();
+  EXPECT_EQ(seen->canary.samples, large_->calls().size());
+  EXPECT_EQ(seen->baseline.samples, small_->calls().size());
   EXPECT_TRUE(dispatcher_->Engage("req-1"));
   EXPECT_EQ(dispatcher_->Engage("req-1").error().code, ErrorCode::kNotFound) << "once each";
 
@@ -344,6 +345,7 @@ TEST_F(DispatcherTest, CanaryGetsItsShareAndAWorseOneIsRolledBack) {
     incoming.user = "user-" + std::to_string(i);
     (void)Start(std::move(incoming));
   }
+  EXPECT_TRUE(dispatcher_->canary().Sync());
   EXPECT_EQ(dispatcher_->canary().Read()->state, Canary::State::kRolledBack);
   Apply(table);
   EXPECT_EQ(dispatcher_->canary().Read()->state, Canary::State::kRolledBack)

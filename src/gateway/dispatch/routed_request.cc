@@ -153,6 +153,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
     sample.degenerate =
         arm != report.attempts.end() && arm->failure == FailureCode::kOutputValidationFailed;
     sample.ttft_ms = report.ttft_ms;
+    sample.total_ms = client_left ? 0 : report.e2e_ms;
     if (answered != report.attempts.end() && answered->ttft_ms &&
         answered->usage.completion_tokens > 1) {
       sample.ms_per_token = (answered->ended_ms - answered->started_ms - *answered->ttft_ms) /

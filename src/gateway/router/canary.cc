@@ -17,17 +17,7 @@ std::unexpected<Error> Invalid(std::string message, std::string param) {
   return std::unexpected(Error{ErrorCode::kInvalidArgument, std::move(message), std::move(param)});
 }
 
-int StratumOf(const CanarySample& sample) {
-  return PromptBucket(sample.prompt_tokens) * 2 + (sample.streamed ? 1 : 0);
-}
-
 }  // namespace
-
-int PromptBucket(int32_t prompt_tokens) {
-  if (prompt_tokens <= 256) return 0;
-  if (prompt_tokens <= 1024) return 1;
-  return prompt_tokens <= 4096 ? 2 : 3;
-}
 
 std::string_view CanaryStateName(Canary::State state) {
   switch (state) {
@@ -62,8 +52,12 @@ Status Validate(const CanaryOptions& options) {
   return {};
 }
 
-Canary::Canary(CanaryOptions options, SteadyTime now)
-    : options_(std::move(options)), step_began_(now) {}
+Canary::Canary(CanaryOptions options, Position position)
+    : options_(std::move(options)),
+      state_(position.state),
+      step_(std::clamp<size_t>(static_cast<size_t>(std::max(position.step, 0)), 0,
+                               options_.steps.size() - 1)),
+      step_began_(position.step_began) {}
 
 double Canary::share() const {
   switch (state_) {
@@ -78,19 +72,6 @@ double Canary::share() const {
 
 bool Canary::Assigned(std::string_view subject) const {
   return SubjectPosition(options_.id, subject) < share();
-}
-
-void Canary::Record(const CanarySample& sample) {
-  Arm& arm = arms_[sample.canary ? 1 : 0];
-  ++arm.requests;
-  arm.errors += sample.error;
-  arm.degenerate += sample.degenerate;
-  arm.engaged += sample.engaged;
-  if (sample.canary) failures_in_a_row_ = sample.error ? failures_in_a_row_ + 1 : 0;
-  if (sample.error) return;  // how fast a failure was says nothing about the speed of answers
-  const auto stratum = static_cast<size_t>(StratumOf(sample));
-  if (sample.ttft_ms > 0) arm.ttft_ms[stratum].Add(sample.ttft_ms);
-  if (sample.ms_per_token > 0) arm.ms_per_token[stratum].Add(sample.ms_per_token);
 }
 
 double Canary::Boundary(uint64_t n, uint64_t planned) const {
@@ -132,11 +113,16 @@ void Canary::CompareLatency(std::string_view name,
   }
 }
 
-void Canary::CompareShare(std::string_view name, uint64_t baseline_hits, uint64_t canary_hits,
-                          bool more_is_worse, Verdict* verdict) const {
-  const auto baseline_n = static_cast<double>(arms_[0].requests);
-  const auto canary_n = static_cast<double>(arms_[1].requests);
-  if (arms_[1].requests < options_.min_error_samples || baseline_n == 0) {
+void Canary::CompareShare(std::string_view name, const CanaryFigures& figures,
+                          uint64_t CanaryFigures::Arm::* hits, bool more_is_worse,
+                          Verdict* verdict) const {
+  const CanaryFigures::Arm& baseline = figures.arm(false);
+  const CanaryFigures::Arm& canary = figures.arm(true);
+  const uint64_t baseline_hits = baseline.*hits;
+  const uint64_t canary_hits = canary.*hits;
+  const auto baseline_n = static_cast<double>(baseline.requests);
+  const auto canary_n = static_cast<double>(canary.requests);
+  if (canary.requests < options_.min_error_samples || baseline_n == 0) {
     verdict->enough = false;
     return;
   }
@@ -151,34 +137,34 @@ void Canary::CompareShare(std::string_view name, uint64_t baseline_hits, uint64_
   double z = (canary_share - baseline_share) / deviation;
   if (!more_is_worse) z = -z;
   // Information is complete at the sample count that the slowest quantile needs.
-  if (z > Boundary(arms_[1].requests, options_.min_samples.back())) {
+  if (z > Boundary(canary.requests, options_.min_samples.back())) {
     verdict->worse = true;
     verdict->reason = fmt::format("{}: {} of {} for the canary, {} of {} for the baseline", name,
-                                  canary_hits, arms_[1].requests, baseline_hits, arms_[0].requests);
+                                  canary_hits, canary.requests, baseline_hits, baseline.requests);
   }
 }
 
-Canary::Verdict Canary::Compare() const {
+Canary::Verdict Canary::Compare(const CanaryFigures& figures) const {
+  using Arm = CanaryFigures::Arm;
   Verdict verdict;
-  const Arm& baseline = arms_[0];
-  const Arm& canary = arms_[1];
+  const Arm& baseline = figures.arm(false);
+  const Arm& canary = figures.arm(true);
   // At a share of 1 there is no baseline any more; only the canary's own failures end it.
   if (options_.steps[step_] >= 1) return verdict;
   CompareLatency("ttft_ms", baseline.ttft_ms, canary.ttft_ms, &verdict);
   CompareLatency("ms_per_token", baseline.ms_per_token, canary.ms_per_token, &verdict);
-  CompareShare("degenerate answers", baseline.degenerate, canary.degenerate, true, &verdict);
-  if (reports_engagement()) {
-    CompareShare("engagement", baseline.engaged, canary.engaged, false, &verdict);
+  CompareShare("degenerate answers", figures, &Arm::degenerate, true, &verdict);
+  if (baseline.engaged + canary.engaged > 0) {
+    CompareShare("engagement", figures, &Arm::engaged, false, &verdict);
   }
-  CompareShare("errors", baseline.errors, canary.errors, true, &verdict);
+  CompareShare("errors", figures, &Arm::errors, true, &verdict);
   return verdict;
 }
 
-void Canary::EnterStep(size_t step, SteadyTime now) {
+void Canary::EnterStep(size_t step, SystemTime now) {
   step_ = step;
   step_began_ = now;
-  arms_ = {};
-  failures_in_a_row_ = 0;
+  figures_ = {};
 }
 
 Canary::Change Canary::End(State state, std::string reason) {
@@ -186,18 +172,20 @@ Canary::Change Canary::End(State state, std::string reason) {
   return {state_, share(), std::move(reason)};
 }
 
-std::vector<Canary::Change> Canary::Tick(SteadyTime now) {
+std::vector<Canary::Change> Canary::Tick(SystemTime now, const CanaryFigures& figures) {
   if (state_ != State::kRunning) return {};
-  if (failures_in_a_row_ >= options_.failures_in_a_row) {
-    return {End(State::kRolledBack, fmt::format("{} failures in a row", failures_in_a_row_))};
+  if (figures.failures_in_a_row >= options_.failures_in_a_row) {
+    return {
+        End(State::kRolledBack, fmt::format("{} failures in a row", figures.failures_in_a_row))};
   }
-  const Verdict verdict = Compare();
+  const Verdict verdict = Compare(figures);
+  const uint64_t n_canary = figures.arm(true).requests;
   if (verdict.worse) return {End(State::kRolledBack, verdict.reason)};
   const bool last = step_ + 1 == options_.steps.size();
   const bool bake = options_.steps[step_] >= 1;
   const auto in_step = now - step_began_;
   // Silence never promotes: at a share of 1 too, the canary must have answered.
-  const bool enough = verdict.enough && arms_[1].requests >= options_.min_error_samples;
+  const bool enough = verdict.enough && n_canary >= options_.min_error_samples;
   if (in_step >= (bake ? options_.bake_time : options_.min_step_time) && enough) {
     if (last) return {End(State::kPromoted, "every step passed")};
     EnterStep(step_ + 1, now);
@@ -207,12 +195,12 @@ std::vector<Canary::Change> Canary::Tick(SteadyTime now) {
     return {End(State::kHeld,
                 fmt::format("inconclusive after {} s: {} canary and {} baseline samples",
                             std::chrono::duration_cast<std::chrono::seconds>(in_step).count(),
-                            arms_[1].requests, arms_[0].requests))};
+                            n_canary, figures.arm(false).requests))};
   }
   return {};
 }
 
-Canary::Change Canary::Promote(SteadyTime now, bool completely, std::string_view who) {
+Canary::Change Canary::Promote(SystemTime now, bool completely, std::string_view who) {
   const std::string reason = fmt::format("promoted by {}", who);
   if (completely || step_ + 1 == options_.steps.size()) return End(State::kPromoted, reason);
   state_ = State::kRunning;

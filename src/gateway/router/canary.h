@@ -18,11 +18,12 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "metrics/histogram.h"
+#include "gateway/router/canary_figures.h"
 
 namespace tandem::gateway {
 
@@ -45,20 +46,6 @@ struct CanaryOptions {
 // Errors: kInvalidArgument, naming the field.
 Status Validate(const CanaryOptions& options);
 
-// Prompt lengths up to 256, 1,024, 4,096 tokens, and beyond.
-int PromptBucket(int32_t prompt_tokens);
-
-struct CanarySample {
-  bool canary = false;
-  bool streamed = false;
-  int32_t prompt_tokens = 0;
-  bool error = false;       // no answer, or a fallback had to give it
-  bool degenerate = false;  // the detectors ended it
-  double ttft_ms = 0;       // 0: none was measured
-  double ms_per_token = 0;  // likewise
-  bool engaged = false;     // the application reported that the user made use of the answer
-};
-
 class Canary {
  public:
   enum class State { kRunning, kHeld, kPromoted, kRolledBack };
@@ -70,46 +57,48 @@ class Canary {
     std::string reason;  // "step 2 of 6: ...", "p99 of ttft_ms: 31 of 1000 above 1.25 x 420.0"
   };
 
-  Canary(CanaryOptions options, SteadyTime now);
+  // Where it is, beside its figures: what must be kept for it to go on elsewhere.
+  struct Position {
+    State state = State::kRunning;
+    int step = 0;
+    SystemTime step_began;
+    friend bool operator==(const Position&, const Position&) = default;
+  };
+
+  Canary(CanaryOptions options, SystemTime now)
+      : Canary(std::move(options), Position{.step_began = now}) {}
+  // Goes on from there; a step that its options do not have is the last one.
+  Canary(CanaryOptions options, Position position);
 
   // Whether this subject gets the canary. A subject that does at one share does at every larger
   // one.
   bool Assigned(std::string_view subject) const;
 
-  void Record(const CanarySample& sample);
-  // The application reported afterwards that the user made use of an answer of that arm.
-  void Engage(bool canary) {
-    Arm& arm = arms_[canary ? 1 : 0];
-    if (arm.engaged < arm.requests) ++arm.engaged;
-  }
+  void Record(const CanarySample& sample) { figures_.Record(sample); }
+  void Engage(bool canary) { figures_.Engage(canary); }
+  const CanaryFigures& figures() const { return figures_; }
+  void SetFigures(CanaryFigures figures) { figures_ = std::move(figures); }
 
-  // Looks at the figures; gives what changed, if anything did.
-  std::vector<Change> Tick(SteadyTime now);
+  // Looks at its own figures, or at those of all nodes; gives what changed, if anything did. A new
+  // step begins without figures.
+  std::vector<Change> Tick(SystemTime now) { return Tick(now, figures_); }
+  std::vector<Change> Tick(SystemTime now, const CanaryFigures& figures);
 
   // By hand. Promote goes to the next step, or to the end with `completely`; Hold stops Tick from
   // changing anything; Promote ends a hold.
-  Change Promote(SteadyTime now, bool completely, std::string_view who);
+  Change Promote(SystemTime now, bool completely, std::string_view who);
   Change Hold(std::string_view who);
   Change RollBack(std::string_view who);
 
   State state() const { return state_; }
   double share() const;
   int step() const { return static_cast<int>(step_); }
-  uint64_t samples(bool canary) const { return arms_[canary ? 1 : 0].requests; }
-  bool reports_engagement() const { return arms_[0].engaged + arms_[1].engaged > 0; }
+  Position position() const { return {state_, step(), step_began_}; }
 
  private:
-  static constexpr int kStrata = 8;  // streamed or not x four prompt buckets
+  static constexpr int kStrata = CanaryFigures::kStrata;
   static constexpr std::array<double, 3> kQuantiles = {0.50, 0.95, 0.99};
 
-  struct Arm {
-    uint64_t requests = 0;
-    uint64_t errors = 0;
-    uint64_t degenerate = 0;
-    uint64_t engaged = 0;
-    std::array<metrics::Histogram, kStrata> ttft_ms;
-    std::array<metrics::Histogram, kStrata> ms_per_token;
-  };
   struct Verdict {
     bool worse = false;
     bool enough = true;  // samples for every question
@@ -121,18 +110,18 @@ class Canary {
                       const std::array<metrics::Histogram, kStrata>& baseline,
                       const std::array<metrics::Histogram, kStrata>& canary,
                       Verdict* verdict) const;
-  void CompareShare(std::string_view name, uint64_t baseline_hits, uint64_t canary_hits,
-                    bool more_is_worse, Verdict* verdict) const;
-  Verdict Compare() const;
-  void EnterStep(size_t step, SteadyTime now);
+  void CompareShare(std::string_view name, const CanaryFigures& figures,
+                    uint64_t CanaryFigures::Arm::* hits, bool more_is_worse,
+                    Verdict* verdict) const;
+  Verdict Compare(const CanaryFigures& figures) const;
+  void EnterStep(size_t step, SystemTime now);
   Change End(State state, std::string reason);
 
   CanaryOptions options_;
   State state_ = State::kRunning;
   size_t step_ = 0;
-  SteadyTime step_began_;
-  std::array<Arm, 2> arms_;  // baseline, canary; of this step
-  int failures_in_a_row_ = 0;
+  SystemTime step_began_;  // by the calendar, which restarts and other nodes share
+  CanaryFigures figures_;  // of this step
 };
 
 std::string_view CanaryStateName(Canary::State state);

@@ -30,7 +30,7 @@ struct Traffic {
 class Simulation {
  public:
   Simulation(uint64_t seed, CanaryOptions options, Traffic traffic)
-      : random_(seed), traffic_(traffic), canary_(std::move(options), clock_.Now()) {}
+      : random_(seed), traffic_(traffic), canary_(std::move(options), clock_.SystemNow()) {}
 
   Canary& canary() { return canary_; }
 
@@ -39,7 +39,7 @@ class Simulation {
     for (int look = 0; look < looks && canary_.state() == Canary::State::kRunning; ++look) {
       for (int i = 0; i < traffic_.requests_a_look; ++i) canary_.Record(Request());
       clock_.Advance(seconds(30));
-      for (const Canary::Change& change : canary_.Tick(clock_.Now())) last_ = change;
+      for (const Canary::Change& change : canary_.Tick(clock_.SystemNow())) last_ = change;
     }
     return canary_.state();
   }
@@ -135,11 +135,11 @@ TEST(CanaryTest, TooFewSamplesAreHeldNeverPromoted) {
 
 TEST(CanaryTest, FiveFailuresInARowAbortAtOnce) {
   FakeClock clock;
-  Canary canary(Options(), clock.Now());
+  Canary canary(Options(), clock.SystemNow());
   for (int i = 0; i < 4; ++i) canary.Record({.canary = true, .error = true});
-  EXPECT_TRUE(canary.Tick(clock.Now()).empty());
+  EXPECT_TRUE(canary.Tick(clock.SystemNow()).empty());
   canary.Record({.canary = true, .error = true});
-  const auto changes = canary.Tick(clock.Now());
+  const auto changes = canary.Tick(clock.SystemNow());
   ASSERT_EQ(changes.size(), 1u);
   EXPECT_EQ(changes[0].state, Canary::State::kRolledBack);
   EXPECT_EQ(canary.share(), 0);
@@ -147,36 +147,116 @@ TEST(CanaryTest, FiveFailuresInARowAbortAtOnce) {
 
 TEST(CanaryTest, BaselineFailuresDoNotAbort) {
   FakeClock clock;
-  Canary canary(Options(), clock.Now());
+  Canary canary(Options(), clock.SystemNow());
   for (int i = 0; i < 50; ++i) canary.Record({.canary = false, .error = true});
-  EXPECT_TRUE(canary.Tick(clock.Now()).empty());
+  EXPECT_TRUE(canary.Tick(clock.SystemNow()).empty());
 }
 
 TEST(CanaryTest, ASubjectStaysInWhenTheShareGrows) {
   FakeClock clock;
-  Canary canary(Options(), clock.Now());
+  Canary canary(Options(), clock.SystemNow());
   std::vector<std::string> early;
   for (int i = 0; i < 2000; ++i) {
     const std::string subject = "user-" + std::to_string(i);
     if (canary.Assigned(subject)) early.push_back(subject);
   }
   EXPECT_NEAR(static_cast<double>(early.size()), 100, 35);
-  canary.Promote(clock.Now(), false, "ada");
+  canary.Promote(clock.SystemNow(), false, "ada");
   EXPECT_EQ(canary.share(), 0.5);
   for (const std::string& subject : early) EXPECT_TRUE(canary.Assigned(subject));
 }
 
 TEST(CanaryTest, PeopleDecide) {
   FakeClock clock;
-  Canary canary(Options(), clock.Now());
+  Canary canary(Options(), clock.SystemNow());
   EXPECT_EQ(canary.Hold("ada").state, Canary::State::kHeld);
   for (int i = 0; i < 9; ++i) canary.Record({.canary = true, .error = true});
-  EXPECT_TRUE(canary.Tick(clock.Now()).empty()) << "held means held";
-  EXPECT_EQ(canary.Promote(clock.Now(), false, "ada").share, 0.5);
-  EXPECT_EQ(canary.Promote(clock.Now(), true, "ada").state, Canary::State::kPromoted);
+  EXPECT_TRUE(canary.Tick(clock.SystemNow()).empty()) << "held means held";
+  EXPECT_EQ(canary.Promote(clock.SystemNow(), false, "ada").share, 0.5);
+  EXPECT_EQ(canary.Promote(clock.SystemNow(), true, "ada").state, Canary::State::kPromoted);
   EXPECT_EQ(canary.share(), 1);
   EXPECT_EQ(canary.RollBack("ada").reason, "rolled back by ada");
   EXPECT_FALSE(canary.Assigned("anyone"));
+}
+
+TEST(CanaryTest, GoesOnWhereItWasAfterARestart) {
+  FakeClock clock;
+  Canary before(Options(), clock.SystemNow());
+  before.Promote(clock.SystemNow(), false, "ada");
+  clock.Advance(seconds(100));
+  Canary after(Options(), before.position());
+  EXPECT_EQ(after.share(), 0.5);
+  EXPECT_EQ(after.position(), before.position());
+  CanaryOptions fewer = Options();
+  fewer.steps = {0.3};
+  EXPECT_EQ(Canary(fewer, before.position()).share(), 0.3);
+}
+
+// Every sample of two nodes, merged after a journey as bytes, gives what one node would have seen.
+TEST(CanaryFiguresTest, MergedFiguresAreThoseOfOneNode) {
+  std::mt19937_64 random(3);
+  CanaryFigures nodes[2];
+  CanaryFigures whole;
+  for (int i = 0; i < 5000; ++i) {
+    CanarySample sample{.canary = random() % 2 == 0,
+                        .streamed = random() % 2 == 0,
+                        .prompt_tokens = static_cast<int32_t>(random() % 8000),
+                        .error = i > 4990 || random() % 50 == 0,
+                        .degenerate = random() % 80 == 0,
+                        .ttft_ms = static_cast<double>(random() % 100'000) / 7,
+                        .ms_per_token = static_cast<double>(random() % 1000) / 9,
+                        .total_ms = static_cast<double>(random() % 1'000'000),
+                        .engaged = random() % 3 == 0};
+    // The last failures are all of one node.
+    nodes[i > 4990 ? 0 : random() % 2].Record(sample);
+    whole.Record(sample);
+  }
+  nodes[1].Engage(true);
+  whole.Engage(true);
+  CanaryFigures merged;
+  for (const CanaryFigures& node : nodes) {
+    const auto decoded = CanaryFigures::Decode(node.Encode());
+    ASSERT_TRUE(decoded) << decoded.error().message;
+    merged.Merge(*decoded);
+  }
+  merged.failures_in_a_row = whole.failures_in_a_row;  // compared below
+  EXPECT_EQ(merged.Encode().size(), whole.Encode().size());
+  for (const bool canary : {false, true}) {
+    EXPECT_EQ(merged.arm(canary).requests, whole.arm(canary).requests);
+    EXPECT_EQ(merged.arm(canary).errors, whole.arm(canary).errors);
+    EXPECT_EQ(merged.arm(canary).degenerate, whole.arm(canary).degenerate);
+    EXPECT_EQ(merged.arm(canary).engaged, whole.arm(canary).engaged);
+    for (const double q : {0.01, 0.5, 0.95, 0.99, 1.0}) {
+      EXPECT_EQ(merged.arm(canary).AllTtftMs().Quantile(q),
+                whole.arm(canary).AllTtftMs().Quantile(q));
+      EXPECT_EQ(merged.arm(canary).total_ms.Quantile(q), whole.arm(canary).total_ms.Quantile(q));
+    }
+  }
+}
+
+TEST(CanaryFiguresTest, LongestRunOfFailuresOfANodeCounts) {
+  CanaryFigures a;
+  CanaryFigures b;
+  for (int i = 0; i < 3; ++i) a.Record({.canary = true, .error = true});
+  for (int i = 0; i < 4; ++i) b.Record({.canary = true, .error = true});
+  a.Merge(b);
+  EXPECT_EQ(a.failures_in_a_row, 4);
+}
+
+TEST(CanaryFiguresTest, BytesThatAreNoneAreRefused) {
+  CanaryFigures figures;
+  figures.Record({.canary = true, .ttft_ms = 3, .ms_per_token = 4});
+  const std::string good = figures.Encode();
+  ASSERT_TRUE(CanaryFigures::Decode(good));
+  for (size_t n = 0; n < good.size(); ++n) {
+    EXPECT_EQ(CanaryFigures::Decode(good.substr(0, n)).error().code, ErrorCode::kCorrupt) << n;
+  }
+  EXPECT_FALSE(CanaryFigures::Decode(good + "x"));
+  for (size_t i = 0; i < good.size(); ++i) {
+    std::string bad = good;
+    bad[i] = static_cast<char>(bad[i] ^ 0xFF);
+    (void)CanaryFigures::Decode(bad);  // whatever it says, it says it
+  }
 }
 
 TEST(CanaryTest, OptionsAreChecked) {
