@@ -107,10 +107,19 @@ std::vector<gateway::auth::Spend> ToSpends(const std::vector<gateway::usage::Acc
 }
 
 // Where the chain of receipts goes on: the one with the highest number. Requests end in another
-// order than they began, by less than so many of them.
-Result<std::string> LastReceipt(gateway::usage::UsageReader& usage) {
+// order than they began, by less than so many of them. In a database that nodes share, each has a
+// chain of its own, by the key that signs it.
+Result<std::string> LastReceipt(gateway::usage::UsageReader& usage, bool shared,
+                                const std::filesystem::path& key_file) {
   constexpr int kLooked = 1000;
-  TANDEM_ASSIGN_OR_RETURN(const auto receipts, usage.RecentReceipts(kLooked));
+  std::string key_id;
+  if (shared) {
+    const auto key = gateway::privacy::ReadReceiptKey(key_file);
+    if (!key && key.error().code == ErrorCode::kNotFound) return std::string();  // none yet
+    TANDEM_RETURN_IF_ERROR(key);
+    key_id = key->Id();
+  }
+  TANDEM_ASSIGN_OR_RETURN(const auto receipts, usage.RecentReceipts(kLooked, key_id));
   uint64_t highest = 0;
   std::string last;
   for (const std::string& receipt : receipts) {
@@ -191,16 +200,19 @@ class Retention {
   std::jthread thread_;  // last: it uses both
 };
 
-// Lets this node take its part in what nodes share: the roll-out, and the money of budgets.
+// Lets this node take its part in what nodes share: the roll-out, what has to stay on the device,
+// and the money of budgets.
 class SharedRounds {
  public:
-  SharedRounds(gateway::dispatch::CanaryControl* canary, gateway::auth::BudgetLedger* budgets)
+  SharedRounds(gateway::dispatch::CanaryControl* canary,
+               gateway::privacy::Conversations* conversations, gateway::auth::BudgetLedger* budgets)
       : thread_([=, this](const std::stop_token& stop) {
           constexpr int kGiveBackEvery = 20;  // rounds: ten seconds
           std::unique_lock lock(mutex_);
           for (int round = 1; !stop.stop_requested(); ++round) {
             // What is lost is logged there, once.
             (void)canary->Sync();
+            (void)conversations->Follow();
             if (round % kGiveBackEvery == 0) (void)budgets->GiveBack();
             wake_.wait_for(lock, stop, gateway::dispatch::CanaryControl::kSyncInterval,
                            [] { return false; });
@@ -237,7 +249,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   gateway::usage::UsageReader usage(&database);
   TANDEM_ASSIGN_OR_RETURN(const auto conversations,
                           gateway::privacy::Conversations::Open(&database, &clock));
-  TANDEM_ASSIGN_OR_RETURN(const std::string last_receipt, LastReceipt(usage));
+  TANDEM_ASSIGN_OR_RETURN(const std::string last_receipt,
+                          LastReceipt(usage, database.shared(), data_dir / "receipt-key.pem"));
   TANDEM_ASSIGN_OR_RETURN(const auto signer, gateway::privacy::ReceiptSigner::Open(
                                                  data_dir / "receipt-key.pem", last_receipt));
   TANDEM_ASSIGN_OR_RETURN(const auto spent, usage.Spent());
@@ -376,7 +389,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
             gateway.Handle(std::move(request), std::move(response));
           }));
   const Retention retention(configuration, &usage, &clock);
-  const SharedRounds rounds(&dispatcher->canary(), &budgets);
+  const SharedRounds rounds(&dispatcher->canary(), conversations.get(), &budgets);
   // Waits for a second signal once the drain has begun, or for one of our own when it is over.
   // Started before it is needed, while there still is a way to report that there are no more
   // threads.

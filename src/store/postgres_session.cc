@@ -27,8 +27,9 @@ using Clock = std::chrono::steady_clock;
 constexpr size_t kMaxPrepared = 256;
 constexpr int kMinServerVersion = 120'000;
 // A server that is gone without a word is noticed after so long; of both directions.
-constexpr std::string_view kTcpTimeoutMs = "10000";
+constexpr std::string_view kTcpTimeoutMs = "5000";
 constexpr std::string_view kConnectTimeoutSeconds = "3";
+constexpr std::chrono::seconds kAttempt{4};  // longer than that
 // Of a node that stands still in the middle of a transaction, which the others wait for.
 constexpr std::string_view kIdleInTransaction = "60s";
 // "tndm", so that other users of the same database's advisory locks are not met.
@@ -154,6 +155,8 @@ Result<Connection> PostgresServer::Connect() {
   {
     std::lock_guard lock(mutex_);
     if (lost_ && Clock::now() < retry_) return std::unexpected(*lost_);
+    // One tries; a host that does not answer must not keep every thread waiting.
+    if (lost_) retry_ = Clock::now() + kAttempt;
   }
   Result<Connection> connection = TryConnect();
   std::lock_guard lock(mutex_);
@@ -268,10 +271,11 @@ std::unexpected<Error> PostgresSession::ErrorOf(const PGresult* result) {
   // ends a connection says so as 57P01 to 57P03 or 57P05 first.
   if (sqlstate == nullptr || std::string_view(sqlstate).starts_with("57P")) {
     broken_ = true;
-    std::string_view text(sqlstate == nullptr ? PQerrorMessage(connection_.get())
-                                              : PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
-    return Err(ErrorCode::kUnavailable, "database {}: the connection was lost: {}",
-               server_->name(), text.substr(0, text.find('\n')));
+    std::string_view text(sqlstate == nullptr
+                              ? PQerrorMessage(connection_.get())
+                              : PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+    return Err(ErrorCode::kUnavailable, "database {}: the connection was lost: {}", server_->name(),
+               text.substr(0, text.find('\n')));
   }
   const ErrorCode code = CodeOf(sqlstate);
   const char* const text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);

@@ -14,6 +14,7 @@ const env = { TEST_KEY: 'sk-test' };
 let postgres;
 let upstream;
 let config;
+let dirs = [];
 let nodes = [];
 let admin;
 let n_new = 0;  // calls of the new target
@@ -67,7 +68,7 @@ min_samples = [30, 30, 30]
 min_error_samples = 50
 failures_in_a_row = 1000000
 `);
-  const dirs = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'tandem-e2e-')));
+  dirs = [1, 2].map(() => mkdtempSync(join(tmpdir(), 'tandem-e2e-')));
   const create = (...args) => run(['keys', 'create', ...args, '--data-dir', dirs[0], '--config', config.path])
     .trim().split('\n').at(-1);
   const key = create('app');
@@ -79,6 +80,7 @@ failures_in_a_row = 1000000
 
 after(async () => {
   for (const node of nodes) await node.stop();
+  for (const dir of dirs) rmSync(dir, { recursive: true, force: true });
   await upstream?.stop();
   config?.remove();
   await postgres?.stop();
@@ -189,5 +191,4 @@ url = "${postgres.url}"
   const replayed = await again.fetch(`/v1/admin/replay/${id}`, { key: admin });
   assert.equal(replayed.status, 200, await replayed.clone().text());
   assert.equal((await replayed.json()).same, true);
-  rmSync(holder.dataDir, { recursive: true, force: true });
 });

@@ -32,18 +32,26 @@ constexpr store::Migration kMigrations[] = {
      "CREATE INDEX privacy_conversations_last_seen ON privacy_conversations (last_seen);"
      // One row.
      "CREATE TABLE privacy_secret (secret TEXT NOT NULL);"},
+    // Every batch of writes has a number, the next one, so that other nodes read only what is new.
+    {"privacy_changes",
+     "ALTER TABLE privacy_conversations ADD COLUMN change BIGINT NOT NULL DEFAULT 1;"
+     "CREATE INDEX privacy_conversations_change ON privacy_conversations (change);"
+     // One row.
+     "CREATE TABLE privacy_changes (number BIGINT NOT NULL);"
+     "INSERT INTO privacy_changes VALUES (1);"},
 };
 
 constexpr std::string_view kUpsert =
-    "INSERT INTO privacy_conversations (digest, privacy, target, last_seen)"
-    " VALUES ($1, $2, $3, $4)"
+    "INSERT INTO privacy_conversations (digest, privacy, target, last_seen, change)"
+    " VALUES ($1, $2, $3, $4, $5)"
     " ON CONFLICT (digest) DO UPDATE SET"
     "  privacy = CASE WHEN excluded.privacy > privacy_conversations.privacy"
     "            THEN excluded.privacy ELSE privacy_conversations.privacy END,"
     "  target = CASE WHEN excluded.target <> '' THEN excluded.target"
     "           ELSE privacy_conversations.target END,"
     "  last_seen = CASE WHEN excluded.last_seen > privacy_conversations.last_seen"
-    "              THEN excluded.last_seen ELSE privacy_conversations.last_seen END";
+    "              THEN excluded.last_seen ELSE privacy_conversations.last_seen END,"
+    "  change = excluded.change";
 
 std::string_view AsView(std::span<const uint8_t> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -132,10 +140,20 @@ Status Conversations::Load() {
   const int64_t oldest = now - std::chrono::seconds(options_.ttl).count();
   TANDEM_RETURN_IF_ERROR(
       database_->Execute("DELETE FROM privacy_conversations WHERE last_seen < $1", {oldest}));
+  TANDEM_RETURN_IF_ERROR(ReadSince(&followed_));
+  std::lock_guard lock(mutex_);
+  EvictLocked(now);
+  return {};
+}
+
+Status Conversations::ReadSince(int64_t* change) {
   bool corrupt = false;
+  int64_t last = *change;
+  std::vector<Row> rows;
   TANDEM_RETURN_IF_ERROR(database_->ForEach(
-      "SELECT digest, privacy, target, last_seen FROM privacy_conversations", {},
-      [&](const store::Row& row) {
+      "SELECT digest, privacy, target, last_seen, change FROM privacy_conversations "
+      "WHERE change > $1",
+      {*change}, [&](const store::Row& row) {
         const Result<std::string> bytes = crypto::FromHex(row.Text(0));
         const int64_t privacy = row.Int(1);
         Digest digest;
@@ -145,7 +163,9 @@ Status Conversations::Load() {
           return;
         }
         std::ranges::copy(*bytes, digest.begin());
-        entries_[digest] = {{static_cast<Privacy>(privacy), row.Text(2)}, row.Int(3), row.Int(3)};
+        rows.push_back(
+            {digest, {{static_cast<Privacy>(privacy), row.Text(2)}, row.Int(3), row.Int(3)}});
+        last = std::max(last, row.Int(4));
       }));
   if (corrupt) {
     return Err(
@@ -153,7 +173,24 @@ Status Conversations::Load() {
         "the table privacy_conversations holds a row that is none; restore the database from "
         "a backup");
   }
-  EvictLocked(now);
+  std::lock_guard lock(mutex_);
+  for (Row& row : rows) {
+    Entry& entry = entries_[row.digest];
+    entry.state.privacy = std::max(entry.state.privacy, row.entry.state.privacy);
+    if (!row.entry.state.target.empty()) entry.state.target = std::move(row.entry.state.target);
+    entry.last_seen = std::max(entry.last_seen, row.entry.last_seen);
+    entry.stored_at = std::max(entry.stored_at, row.entry.stored_at);
+  }
+  *change = last;
+  return {};
+}
+
+Status Conversations::Follow() {
+  if (!database_->shared()) return {};
+  std::lock_guard one_at_a_time(follow_mutex_);
+  TANDEM_RETURN_IF_ERROR(ReadSince(&followed_));
+  std::lock_guard lock(mutex_);
+  EvictLocked(UnixSeconds(clock_->SystemNow()));
   return {};
 }
 
@@ -308,10 +345,17 @@ void Conversations::EvictLocked(int64_t now) {
 
 Status Conversations::Write(std::span<const Row> rows) {
   TANDEM_ASSIGN_OR_RETURN(store::Transaction transaction, database_->BeginWrite());
+  int64_t change = 1;
+  if (database_->shared()) {  // a node alone has nobody to tell
+    TANDEM_RETURN_IF_ERROR(transaction.Execute("UPDATE privacy_changes SET number = number + 1"));
+    TANDEM_RETURN_IF_ERROR(
+        transaction.ForEach("SELECT number FROM privacy_changes", {},
+                            [&](const store::Row& row) { change = row.Int(0); }));
+  }
   for (const Row& row : rows) {
     TANDEM_RETURN_IF_ERROR(transaction.Execute(
         kUpsert, {crypto::Hex(row.digest), static_cast<int64_t>(row.entry.state.privacy),
-                  row.entry.state.target, row.entry.last_seen}));
+                  row.entry.state.target, row.entry.last_seen, change}));
   }
   return transaction.Commit();
 }

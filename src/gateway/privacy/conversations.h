@@ -97,6 +97,11 @@ class Conversations {
   Status RememberAnswer(const Fingerprint& fingerprint, const Message& answer,
                         const ConversationState& state);
 
+  // Takes over what other nodes that share the database remembered since; nothing to do where none
+  // can. Meant to be called about twice a second: what one node is told to keep on the device, the
+  // others know after so long. Errors: the database's; kCorrupt.
+  Status Follow();
+
   size_t size() const;
 
  private:
@@ -115,6 +120,8 @@ class Conversations {
 
   Conversations(store::Database* database, std::string secret, const Clock* clock, Options options);
   Status Load();
+  // Every row with a change later than `change`; raises it. Merges: the strictest privacy wins.
+  Status ReadSince(int64_t* change);
   Digest Keyed(char purpose, std::string_view scope, std::string_view content) const;
   Status RememberAll(std::span<const Digest> digests, const ConversationState& state);
   void EvictLocked(int64_t now);
@@ -128,6 +135,8 @@ class Conversations {
 
   mutable std::mutex mutex_;
   std::unordered_map<Digest, Entry, DigestHash> entries_;  // guarded by mutex_
+  std::mutex follow_mutex_;
+  int64_t followed_ = 0;  // guarded by follow_mutex_: the last change that was read
 
   BoundedQueue<Row> queue_{4096};  // pins and refreshed times; full: they are dropped
   std::jthread writer_;            // last: it uses the others

@@ -249,12 +249,36 @@ TEST_P(ConversationsTest, ThreadsMayAskAndRememberAtOnce) {
   EXPECT_TRUE(Stays({}, "conv-3-28"));
 }
 
+// What one node keeps on the device, the others that share the database keep there too.
+TEST_P(ConversationsTest, NodesThatShareADatabaseFollowEachOther) {
+  if (!postgres()) GTEST_SKIP() << "a file is for one node";
+  const auto other_database = Open();
+  const auto other = Conversations::Open(other_database.get(), &clock_).value();
+  const auto known = [&](std::string_view id) {
+    const auto state = other->Find(other->FingerprintOf("key-1", id, {}));
+    return state ? std::optional(state->privacy) : std::nullopt;
+  };
+  MakeStay({User(kQuestion)}, "conv-1");
+  EXPECT_EQ(known("conv-1"), std::nullopt);
+  ASSERT_TRUE(other->Follow());
+  EXPECT_EQ(known("conv-1"), Privacy::kOnDevice);
+  // And back: what the other one writes does not make it less strict.
+  ASSERT_TRUE(other->Remember(other->FingerprintOf("key-1", "conv-2", {}), kStays));
+  ASSERT_TRUE(conversations_->Follow());
+  EXPECT_TRUE(Stays({}, "conv-1"));
+  EXPECT_TRUE(Stays({}, "conv-2"));
+  MakeStay({}, "conv-3");
+  ASSERT_TRUE(other->Follow());
+  EXPECT_EQ(known("conv-3"), Privacy::kOnDevice);
+  ASSERT_TRUE(other->Follow()) << "nothing new";
+}
+
 TEST_P(ConversationsTest, ADamagedStoreIsRefused) {
   ASSERT_TRUE(database_->Execute("UPDATE privacy_secret SET secret = 'x'"));
   EXPECT_EQ(Conversations::Open(database_.get(), &clock_).error().code, ErrorCode::kCorrupt);
   ASSERT_TRUE(database_->Execute("DELETE FROM privacy_secret"));
   ASSERT_TRUE(
-      database_->Execute("INSERT INTO privacy_conversations VALUES ('zz', 2, '', 9999999999)"));
+      database_->Execute("INSERT INTO privacy_conversations VALUES ('zz', 2, '', 9999999999, 1)"));
   EXPECT_EQ(Conversations::Open(database_.get(), &clock_).error().code, ErrorCode::kCorrupt);
 }
 

@@ -470,6 +470,7 @@ TEST_P(SqlUsageStoreTest, RecentReceiptsAreThoseThatThereAre) {
   MustAppend(records);
   EXPECT_THAT(reader_->RecentReceipts(2).value(), ElementsAre("receipt 4", "receipt 2"));
   EXPECT_THAT(reader_->RecentReceipts(10).value(), SizeIs(3));
+  EXPECT_THAT(reader_->RecentReceipts(10, "pt 2").value(), ElementsAre("receipt 2"));
 }
 
 TEST_P(SqlUsageStoreTest, WrongCursorAndLimitAreRefused) {

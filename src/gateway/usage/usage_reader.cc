@@ -343,10 +343,11 @@ Result<std::optional<UsageRecord>> UsageReader::Find(std::string_view request_id
   return record;
 }
 
-Result<std::vector<std::string>> UsageReader::RecentReceipts(int limit) {
+Result<std::vector<std::string>> UsageReader::RecentReceipts(int limit, std::string_view text) {
   return database_->Query<std::string>(
-      "SELECT receipt FROM usage_records WHERE receipt <> '' ORDER BY started_at_ms DESC LIMIT $1",
-      {limit}, [](const Row& row) { return row.Text(0); });
+      "SELECT receipt FROM usage_records WHERE receipt <> '' "
+      "AND ($2 = '' OR receipt LIKE '%' || $2 || '%') ORDER BY started_at_ms DESC LIMIT $1",
+      {limit, text}, [](const Row& row) { return row.Text(0); });
 }
 
 Result<std::vector<AccountSpend>> UsageReader::Spent() {

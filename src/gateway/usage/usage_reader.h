@@ -85,8 +85,9 @@ class UsageReader {
   // is none.
   Result<std::optional<UsageRecord>> Find(std::string_view request_id);
 
-  // The receipts of the newest records that have one, at most so many.
-  Result<std::vector<std::string>> RecentReceipts(int limit);
+  // The receipts of the newest records that have one, at most so many; only those in which `text`
+  // occurs, where it is not empty.
+  Result<std::vector<std::string>> RecentReceipts(int limit, std::string_view text = {});
 
   // By account and month; also of records that are deleted by now.
   Result<std::vector<AccountSpend>> Spent();
