@@ -2,11 +2,14 @@
 """What a request and a chunk cost on their way through a gateway: Tandem, and beside it what is there.
 
 Usage: bench/gateway/run.py [--rounds 3] [--only tandem,nginx] [--quick] [--json FILE] [--binary tandem]
+       bench/gateway/run.py --instructions [--keep PREFIX]
 
 One fake upstream and one load client on loopback (from ../shared/tools where that is at hand, else
 bench/gateway's own), every gateway in turn in each round, so that a busy machine is busy for all. CPU
 is what the scheduler gave the gateway's threads, which neighbours hardly change; latencies they do,
 so the machine's state stands beside each round. Figures are medians over the rounds.
+--instructions counts what Tandem executes for a request and a chunk instead (instructions.py); it needs no
+quiet machine.
 Peers: Portkey (`npm ci --ignore-scripts` in peers/ first), nginx and haproxy (Debian packages).
 """
 import argparse
@@ -23,6 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import instructions
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -47,7 +52,7 @@ def log(text):
 
 
 def wait_for_port(port, process):
-    for _ in range(200):
+    for _ in range(1200):
         if process.poll() is not None:
             raise RuntimeError(f"ended with {process.returncode}")
         with socket.socket() as probe:
@@ -121,12 +126,12 @@ def build_tools(work, own):
     return *(str(BUILD / "bench" / "gateway" / target) for target in targets), "own"
 
 
-def start_tandem(work, port, binary, upstream):
+def start_tandem(work, port, binary, upstream, under=(), models=MODELS):
     data = f"{work}/tandem"
     key = subprocess.run([binary, "keys", "create", "bench", "--data-dir", data], check=True,
                          capture_output=True, text=True).stdout.split()[-1]
-    command = [binary, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data]
-    for model in MODELS:
+    command = [*under, binary, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", data]
+    for model in models:
         command += ["--upstream", f"{model}={upstream}"]
     no_proxy = {name: "" for name in ("http_proxy", "https_proxy", "all_proxy")}
     return Program("tandem", port, command, [f"Authorization: Bearer {key}"], env=no_proxy)
@@ -177,6 +182,19 @@ backend up
   server s 127.0.0.1:{UPSTREAM_PORT}
 """)
     return Program("haproxy", port, ["haproxy", "-db", "-f", str(path)])
+
+
+def count_instructions(options):
+    with tempfile.TemporaryDirectory() as work:
+        upstream_binary, client, _ = build_tools(work, own=True)
+        models = ["fake", *(f"fake-n{n}" for n in instructions.CHUNKS)]
+        instructions.measure(
+            options.binary,
+            lambda: Program("upstream", UPSTREAM_PORT, [upstream_binary, str(UPSTREAM_PORT)]),
+            lambda gateway, step: load(client, gateway.port, gateway.path, gateway.headers, (*step, 0, "")),
+            lambda folder, binary, under: start_tandem(folder, 9141, binary, f"http://127.0.0.1:{UPSTREAM_PORT}/v1",
+                                                       under, models),
+            options.keep)
 
 
 def load(client, port, path, headers, step):
@@ -259,7 +277,11 @@ def main():
     parser.add_argument("--own-tools", action="store_true", help="even where ../shared/tools is at hand")
     parser.add_argument("--binary", default=str(BUILD / "tandem"))
     parser.add_argument("--json", default="")
+    parser.add_argument("--instructions", action="store_true", help="count instructions under callgrind")
+    parser.add_argument("--keep", default="", help="with --instructions: prefix of the files in which the profiles are left")
     options = parser.parse_args()
+    if options.instructions:
+        return count_instructions(options)
     steps = {name: (s, m, c, max(n // (10 if options.quick else 1), c), w, per)
              for name, (s, m, c, n, w, per) in STEPS.items()}
 

@@ -177,6 +177,9 @@ struct CascadeSettings {
   bool enabled = false;
   int hold_tokens = 28;
   std::chrono::milliseconds hold{400};
+  // Of the answer to be right; absent: the mean log probability decides.
+  std::optional<double> min_probability;
+  std::string calibration_file;  // empty: the one that comes with Tandem; relative: beside the file
   double min_mean_logprob = -1.5;  // of the held tokens, natural logarithm
   // In its place, by TaskClass, for a class that it was calibrated for.
   std::array<std::optional<double>, gateway::kTaskClassCount> by_task;

@@ -484,6 +484,8 @@ void DescribeCascade(V& v, auto& s) {
   v.Field("enabled", s.enabled, kBool);
   v.Field("hold_tokens", s.hold_tokens, IntCodec{1, 1024});
   v.Field("hold_ms", s.hold, kPositiveMs);
+  v.Field("min_probability", s.min_probability, kShare);
+  v.Field("calibration_file", s.calibration_file, kText);
   v.Field("min_mean_logprob", s.min_mean_logprob, kLogprob);
   v.Section("by_task", s.by_task, [](auto& inner, auto& by_task) {
     for (size_t i = 0; i < by_task.size(); ++i) {

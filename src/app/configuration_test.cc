@@ -159,6 +159,8 @@ reference_model = "gpt-4.1"
 enabled = true
 hold_tokens = 32
 hold_ms = 500
+min_probability = 0.75
+calibration_file = "calibration.json"
 min_mean_logprob = -2
 
 [cascade.by_task]
@@ -298,6 +300,8 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_TRUE(c.cascade.enabled);
   EXPECT_EQ(c.cascade.hold_tokens, 32);
   EXPECT_EQ(c.cascade.hold, milliseconds(500));
+  EXPECT_EQ(c.cascade.min_probability, 0.75);
+  EXPECT_EQ(c.cascade.calibration_file, "calibration.json");
   EXPECT_EQ(c.cascade.min_mean_logprob, -2);
   EXPECT_THAT(c.cascade.by_task, ElementsAre(-0.5, -0.6, -0.7, -0.8, -0.9, -1.1, -1.2, -1.3));
 }

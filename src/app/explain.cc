@@ -43,13 +43,14 @@ Result<gateway::DecisionRecord> ExplainRoute(const Configuration& configuration,
       std::chrono::duration_cast<std::chrono::milliseconds>(clock.SystemNow().time_since_epoch())
           .count();
   TANDEM_ASSIGN_OR_RETURN(
-      const auto dispatcher,
-      gateway::dispatch::Dispatcher::Create(
-          {.clock = &clock,
-           .timers = &timers,
-           .targets = models.get(),
-           .random = [] { return 0.5; }},
-          MakeRoutingTable(configuration, ConfigurationDigest(configuration), prices, now_ms)));
+      auto table,
+      MakeRoutingTable(configuration, ConfigurationDigest(configuration), prices, now_ms));
+  TANDEM_ASSIGN_OR_RETURN(const auto dispatcher,
+                          gateway::dispatch::Dispatcher::Create({.clock = &clock,
+                                                                 .timers = &timers,
+                                                                 .targets = models.get(),
+                                                                 .random = [] { return 0.5; }},
+                                                                std::move(table)));
   auto record = dispatcher->Explain(incoming);
   if (!record) return Err(ErrorCode::kNotFound, "{}", record.error().message);
   return *std::move(record);

@@ -1,5 +1,6 @@
 #include "app/receipts.h"
 
+#include <span>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -23,7 +24,7 @@ class ReceiptsTest : public testing::Test {
     if (!body.empty()) {
       facts.attempts[0].egress = {"cloud:443", body.size(), crypto::Sha256Hex(body)};
     }
-    return signer_->Sign(facts) + "\n";
+    return signer_->Sign(std::span(&facts, 1)).front() + "\n";
   }
   ReceiptQuestion About(std::string receipts) const {
     return {.receipts = std::move(receipts),

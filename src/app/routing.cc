@@ -1,15 +1,27 @@
 #include "app/routing.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "app/configuration_upstreams.h"
 #include "app/usage_records.h"
+#include "os/file.h"
 
 namespace tandem::app {
 namespace {
 
 using gateway::dispatch::TargetRun;
+
+constexpr size_t kMaxCalibrationBytes = size_t{64} << 10;
+
+Result<std::shared_ptr<const gateway::dispatch::Calibrator>> LoadCalibration(
+    const std::filesystem::path& file) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, os::ReadFile(file, kMaxCalibrationBytes));
+  auto calibrator = gateway::dispatch::Calibrator::Parse(text);
+  if (!calibrator) return Wrap(std::move(calibrator).error(), file.string());
+  return std::make_shared<const gateway::dispatch::Calibrator>(*std::move(calibrator));
+}
 
 TargetRun::Continuation ToRunContinuation(Continuation continuation) {
   switch (continuation) {
@@ -75,10 +87,10 @@ Result<gateway::usage::PriceTable> LoadPrices(const Configuration& configuration
   return LoadPrices(file.empty() ? std::filesystem::path() : configuration.directory / file);
 }
 
-gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configuration,
-                                                 std::string digest,
-                                                 const gateway::usage::PriceTable& prices,
-                                                 int64_t now_ms) {
+Result<gateway::dispatch::RoutingTable> MakeRoutingTable(const Configuration& configuration,
+                                                         std::string digest,
+                                                         const gateway::usage::PriceTable& prices,
+                                                         int64_t now_ms) {
   gateway::dispatch::RoutingTable table{.digest = std::move(digest)};
   for (const StrategySettings& settings : configuration.strategies) {
     gateway::dispatch::RunnableStrategy runnable{
@@ -102,12 +114,16 @@ gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configurat
   table.breaker = configuration.breaker;
   table.privacy = configuration.privacy.standard;
   table.redacted_names = configuration.privacy.names;
-  if (configuration.cascade.enabled) {
-    table.cascade =
-        gateway::dispatch::Cascade{.tokens = configuration.cascade.hold_tokens,
-                                   .time = configuration.cascade.hold,
-                                   .min_mean_logprob = configuration.cascade.min_mean_logprob,
-                                   .by_task = configuration.cascade.by_task};
+  if (const CascadeSettings& cascade = configuration.cascade; cascade.enabled) {
+    table.cascade = gateway::dispatch::Cascade{.tokens = cascade.hold_tokens,
+                                               .time = cascade.hold,
+                                               .min_probability = cascade.min_probability,
+                                               .min_mean_logprob = cascade.min_mean_logprob,
+                                               .by_task = cascade.by_task};
+    if (!cascade.calibration_file.empty()) {
+      TANDEM_ASSIGN_OR_RETURN(table.cascade->calibrator,
+                              LoadCalibration(configuration.directory / cascade.calibration_file));
+    }
   }
   table.retry_budget = {.share = configuration.retry.budget_share,
                         .burst = configuration.retry.budget_burst,

@@ -24,9 +24,10 @@ Result<ServedModelsOptions> MakeServedModelsOptions(const Configuration& configu
 Result<gateway::usage::PriceTable> LoadPrices(const Configuration& configuration);
 
 // `digest`: ConfigurationDigest. Targets get the prices in force at `now_ms` (since 1970).
-gateway::dispatch::RoutingTable MakeRoutingTable(const Configuration& configuration,
-                                                 std::string digest,
-                                                 const gateway::usage::PriceTable& prices,
-                                                 int64_t now_ms);
+// Errors: those of reading and parsing the cascade's calibration.
+Result<gateway::dispatch::RoutingTable> MakeRoutingTable(const Configuration& configuration,
+                                                         std::string digest,
+                                                         const gateway::usage::PriceTable& prices,
+                                                         int64_t now_ms);
 
 }  // namespace tandem::app

@@ -259,13 +259,13 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
                                       database.shared() ? &budget_pool : nullptr);
   metrics::Registry registry;
   gateway::usage::UsageMetrics usage_metrics(&registry);
-  gateway::usage::UsageWriter writer(usage_store.get(), &registry);
+  gateway::usage::UsageWriter writer(usage_store.get(), &registry, {},
+                                     gateway::SignReceipts(signer.get()));
   TANDEM_ASSIGN_OR_RETURN(auto prices, LoadPrices(*first.value));
   gateway::Bookkeeper books({.prices = prices,
                              .reference_model = first.value->usage.reference_model,
                              .writer = &writer,
                              .metrics = &usage_metrics,
-                             .signer = signer.get(),
                              .receipts = first.value->privacy.receipts,
                              .log_egress = first.value->privacy.log_egress,
                              .clock = &clock});
@@ -296,6 +296,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   TANDEM_RETURN_IF_ERROR(MigrateRoutingState(&database));
   SqlCanaryStore canary_store(&database);
   SqlStrategyArchive strategies(&database, &clock);
+  TANDEM_ASSIGN_OR_RETURN(auto first_table, MakeRoutingTable(*first.value, first.sha256, prices,
+                                                             UnixMilliseconds(clock)));
   TANDEM_ASSIGN_OR_RETURN(
       const auto dispatcher,
       gateway::dispatch::Dispatcher::Create(
@@ -309,7 +311,7 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
            .canary_store = &canary_store,
            .node = NewNodeName(),
            .strategies = &strategies},
-          MakeRoutingTable(*first.value, first.sha256, prices, UnixMilliseconds(clock))));
+          std::move(first_table)));
   ShowBreakers(dispatcher.get(), &usage_metrics);
 
   // Another configuration reaches all of it or nothing.
@@ -318,8 +320,8 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
         TANDEM_ASSIGN_OR_RETURN(auto next_prices, LoadPrices(*next.value));
         TANDEM_ASSIGN_OR_RETURN(const auto next_options, MakeServedModelsOptions(*next.value));
         TANDEM_ASSIGN_OR_RETURN(auto prepared, models->Prepare(next_options));
-        auto table =
-            MakeRoutingTable(*next.value, next.sha256, next_prices, UnixMilliseconds(clock));
+        TANDEM_ASSIGN_OR_RETURN(auto table, MakeRoutingTable(*next.value, next.sha256, next_prices,
+                                                             UnixMilliseconds(clock)));
         TANDEM_RETURN_IF_ERROR(gateway::dispatch::Dispatcher::Check(table));
         return [&, prepared = std::move(prepared), table = std::move(table),
                 next_prices = std::move(next_prices)]() mutable {

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <cstring>
+
 #include "base/check.h"
 
 namespace tandem::utf8 {
@@ -46,6 +48,19 @@ Decoded DecodeOne(std::string_view text) {
 size_t FindInvalid(std::string_view text) {
   size_t at = 0;
   while (at < text.size()) {
+    // Most text is ASCII: eight bytes at a time while none has its highest bit set.
+    uint64_t bytes = 0;
+    if (at + sizeof(bytes) <= text.size()) {
+      std::memcpy(&bytes, text.data() + at, sizeof(bytes));
+      if ((bytes & 0x8080808080808080) == 0) {
+        at += sizeof(bytes);
+        continue;
+      }
+    }
+    if (static_cast<uint8_t>(text[at]) < 0x80) {
+      ++at;
+      continue;
+    }
     const Decoded decoded = DecodeOne(text.substr(at));
     if (decoded.kind != Kind::kValid) return at;
     at += decoded.length;

@@ -59,6 +59,16 @@ Status Explain(const ExplainFlags& flags) {
     TANDEM_RETURN_IF_ERROR(PrintTable(
         {"", "CANDIDATE", "REASON", "TTFT MS", "TOTAL MS", "COST USD", "REDACTED"}, rows));
   }
+  if (const auto& cascade = record.cascade) {
+    TANDEM_RETURN_IF_ERROR(
+        Print(fmt::format("\nthe first {} tokens of {} (or those of {:.0f} ms) are shown if {}\n",
+                          cascade->tokens, fmt::join(cascade->targets, ", "), cascade->hold_ms,
+                          cascade->min_probability
+                              ? fmt::format("the answer is right with a probability of {} or more",
+                                            *cascade->min_probability)
+                              : fmt::format("their mean log probability is {} or more",
+                                            cascade->min_mean_logprob.value_or(0)))));
+  }
   if (decision.rejections.empty()) return {};
   rows.clear();
   for (const gateway::Rejection& rejection : decision.rejections) {

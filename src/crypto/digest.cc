@@ -83,7 +83,7 @@ Digest Sha256::Finish() {
 }
 
 Digest Sha256Of(std::string_view bytes) {
-  Sha256 sha;
+  thread_local Sha256 sha;  // Finish starts it anew
   sha.Update(bytes);
   return sha.Finish();
 }
@@ -103,11 +103,10 @@ Digest HmacSha256(std::string_view key, std::string_view message) {
 
 std::string Hex(std::span<const uint8_t> bytes) {
   static constexpr char kDigits[] = "0123456789abcdef";
-  std::string hex;
-  hex.reserve(bytes.size() * 2);
-  for (const uint8_t byte : bytes) {
-    hex.push_back(kDigits[byte >> 4]);
-    hex.push_back(kDigits[byte & 15]);
+  std::string hex(bytes.size() * 2, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    hex[2 * i] = kDigits[bytes[i] >> 4];
+    hex[2 * i + 1] = kDigits[bytes[i] & 15];
   }
   return hex;
 }

@@ -67,7 +67,7 @@ void Answer::Run(AnswerPlan plan, const std::shared_ptr<dispatch::RoutedRequest>
     answer->ArmHeartbeat(answer->plan_.heartbeat);
   }
   std::shared_ptr<Generation> generation =
-      routed->Start([answer](GenerateEvent event) { answer->OnEvent(std::move(event)); });
+      routed->Start([answer](GenerateEvent&& event) { answer->OnEvent(std::move(event)); });
   bool cancel = false;
   {
     std::lock_guard lock(answer->mutex_);
@@ -78,7 +78,7 @@ void Answer::Run(AnswerPlan plan, const std::shared_ptr<dispatch::RoutedRequest>
   if (cancel) generation->Cancel();
 }
 
-void Answer::OnEvent(GenerateEvent event) {
+void Answer::OnEvent(GenerateEvent&& event) {
   if (auto* delta = std::get_if<TextDelta>(&event)) return OnText(std::move(*delta));
 
   std::shared_ptr<Generation> generation;  // dropped after the lock
@@ -98,15 +98,12 @@ void Answer::OnEvent(GenerateEvent event) {
   slot_.reset();
 }
 
-void Answer::OnText(TextDelta delta) {
+void Answer::OnText(TextDelta&& delta) {
   std::ranges::move(delta.logprobs, std::back_inserter(logprobs_));
   if (delta.text.empty()) return;
+  if (!plan_.wants_calls) return DeliverText(delta.text);
   std::vector<openai::ToolCallEvent> events;
-  if (plan_.wants_calls) {
-    calls_in_text_.Push(delta.text, &events);
-  } else {
-    events.emplace_back(std::move(delta.text));
-  }
+  calls_in_text_.Push(delta.text, &events);
   Deliver(std::move(events));
 }
 
@@ -279,9 +276,15 @@ bool Answer::Send(std::string bytes, bool last) {
     if (!head_.empty()) bytes.insert(0, std::exchange(head_, {}));
     if (plan_.timers != nullptr) last_sent_ = plan_.clock->Now();
     const bool waiting = !pending_.empty();
-    pending_ += bytes;
     finish_when_flushed_ = last;
-    const net::WriteResult result = waiting ? net::WriteResult::kFull : FlushLocked();
+    net::WriteResult result = net::WriteResult::kFull;
+    if (!waiting && bytes.size() <= kFlushBytes &&
+        (result = response_->Write(bytes)) != net::WriteResult::kFull) {
+      if (result == net::WriteResult::kOk && last) response_->Finish();
+    } else {
+      pending_ += bytes;
+      if (!waiting) result = FlushLocked();
+    }
     closed_ = result == net::WriteResult::kClosed;
     if (result == net::WriteResult::kFull) {
       overflow = pending_.size() > plan_.max_pending_bytes;

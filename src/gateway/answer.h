@@ -79,8 +79,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
 
  private:
   // From the provider's thread.
-  void OnEvent(GenerateEvent event);
-  void OnText(TextDelta delta);
+  void OnEvent(GenerateEvent&& event);
+  void OnText(TextDelta&& delta);
   void OnFinished(Finished finished);
   void Deliver(std::vector<openai::ToolCallEvent> events);
   void DeliverText(std::string_view text);

@@ -1,8 +1,9 @@
 #include "gateway/bookkeeper.h"
 
 #include <algorithm>
-#include <future>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 
@@ -28,15 +29,31 @@ Result<Receipts> ParseReceipts(std::string_view name) {
              name);
 }
 
-Bookkeeper::Bookkeeper(Parts parts)
-    : parts_(std::move(parts)),
-      prices_(std::make_shared<const usage::PriceTable>(parts_.prices)),
-      signer_thread_([this] { Run(); }) {}
-
-Bookkeeper::~Bookkeeper() {
-  queue_.Close();
-  signer_thread_.join();
+usage::FinishRecords SignReceipts(privacy::ReceiptSigner* signer) {
+  return [signer](std::span<usage::UsageRecord> records) {
+    std::vector<usage::UsageRecord*> wanted;
+    std::vector<privacy::ReceiptFacts> batch;
+    for (usage::UsageRecord& record : records) {
+      if (!record.wants_receipt) continue;
+      wanted.push_back(&record);
+      privacy::ReceiptFacts& facts = batch.emplace_back(
+          privacy::ReceiptFacts{.request_id = record.request_id,
+                                .time = SystemTime(std::chrono::milliseconds(record.started_at_ms)),
+                                .policy_sha256 = record.strategy_version,
+                                .privacy = record.privacy,
+                                .key_id = record.key_id,
+                                .answer_sha256 = record.answer_sha256});
+      for (const usage::PricedAttempt& attempt : record.attempts) {
+        facts.attempts.push_back(attempt.attempt);
+      }
+    }
+    std::vector<std::string> receipts = signer->Sign(batch);
+    for (size_t i = 0; i < wanted.size(); ++i) wanted[i]->receipt_json = std::move(receipts[i]);
+  };
 }
+
+Bookkeeper::Bookkeeper(Parts parts)
+    : parts_(std::move(parts)), prices_(std::make_shared<const usage::PriceTable>(parts_.prices)) {}
 
 void Bookkeeper::Reserve(const std::string& request_id, auth::BudgetReservation reservation) {
   std::lock_guard lock(mutex_);
@@ -69,7 +86,7 @@ std::optional<usage::NanoUsd> Bookkeeper::Estimate(std::string_view model, Tier 
 }
 
 bool Bookkeeper::WantsReceipt(const usage::UsageRecord& record) const {
-  if (parts_.signer == nullptr || parts_.receipts == Receipts::kNone) return false;
+  if (parts_.receipts == Receipts::kNone) return false;
   if (parts_.receipts == Receipts::kAll) return true;
   return record.privacy != Privacy::kAny ||
          std::ranges::any_of(record.attempts, [](const usage::PricedAttempt& attempt) {
@@ -98,47 +115,9 @@ void Bookkeeper::Keep(usage::UsageRecord record, AnswerFigures answer) {
       }
     }
   }
-  if (WantsReceipt(record)) {
-    Unsigned unsigned_record{std::move(record), std::move(answer.sha256), nullptr};
-    if (queue_.TryPush(std::move(unsigned_record))) return;
-    // The record counts for more than its receipt.
-    // NOLINTNEXTLINE(bugprone-use-after-move): a refused item is untouched
-    record = std::move(unsigned_record.record);
-    std::lock_guard lock(mutex_);
-    if (!std::exchange(warned_, true)) {
-      log::Error("receipts cannot keep up; requests are recorded without one");
-    }
-  }
+  record.wants_receipt = WantsReceipt(record);
+  record.answer_sha256 = std::move(answer.sha256);
   parts_.writer->Submit(std::move(record));
-}
-
-void Bookkeeper::Run() {
-  while (auto next = queue_.Pop()) {
-    if (next->marker) {
-      next->marker();
-      continue;
-    }
-    usage::UsageRecord& record = next->record;
-    privacy::ReceiptFacts facts{.request_id = record.request_id,
-                                .time = SystemTime(std::chrono::milliseconds(record.started_at_ms)),
-                                .policy_sha256 = record.strategy_version,
-                                .privacy = record.privacy,
-                                .key_id = record.key_id,
-                                .answer_sha256 = std::move(next->answer_sha256)};
-    for (const usage::PricedAttempt& attempt : record.attempts) {
-      facts.attempts.push_back(attempt.attempt);
-    }
-    record.receipt_json = parts_.signer->Sign(facts);
-    parts_.writer->Submit(std::move(record));
-  }
-}
-
-bool Bookkeeper::Flush(std::chrono::milliseconds timeout) {
-  auto passed = std::make_shared<std::promise<void>>();
-  std::future<void> signed_all = passed->get_future();
-  if (!queue_.TryPush({{}, {}, [passed] { passed->set_value(); }})) return false;
-  if (signed_all.wait_for(timeout) != std::future_status::ready) return false;
-  return parts_.writer->Flush(timeout);
 }
 
 }  // namespace tandem::gateway

@@ -2,17 +2,13 @@
 // in the store.
 #pragma once
 
-#include <atomic>
 #include <chrono>
-#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <thread>
 
-#include "base/bounded_queue.h"
 #include "base/clock.h"
 #include "gateway/auth/budget.h"
 #include "gateway/dispatch/routed_request.h"
@@ -33,23 +29,23 @@ enum class Receipts {
 std::string_view ReceiptsName(Receipts receipts);
 Result<Receipts> ParseReceipts(std::string_view name);
 
-// Thread: any. Signing (some 60 us each) has a thread of its own.
+// What a usage writer does last with its records: signs a receipt for each that wants one, all with
+// one signature. `signer` outlives the writer.
+usage::FinishRecords SignReceipts(privacy::ReceiptSigner* signer);
+
+// Thread: any.
 class Bookkeeper final : public dispatch::RecordSink {
  public:
   struct Parts {
     usage::PriceTable prices;
     std::string reference_model;           // whose price savings are measured against
-    usage::UsageWriter* writer = nullptr;  // all of these outlive the bookkeeper
+    usage::UsageWriter* writer = nullptr;  // with SignReceipts; both outlive the bookkeeper
     usage::UsageMetrics* metrics = nullptr;
-    privacy::ReceiptSigner* signer = nullptr;  // null: no receipts
     Receipts receipts = Receipts::kAll;
     bool log_egress = false;  // a line for each call that sent something
     const Clock* clock = nullptr;
   };
   explicit Bookkeeper(Parts parts);
-  // Signs and hands over what waits.
-  ~Bookkeeper() override;
-
   // Money that was put aside for a request; settled with what it did cost when its record comes,
   // which must be after this.
   void Reserve(const std::string& request_id, auth::BudgetReservation reservation);
@@ -65,26 +61,15 @@ class Bookkeeper final : public dispatch::RecordSink {
                                          const Usage& usage) const;
 
   // Waits until everything kept before is in the store. False: not within `timeout`.
-  bool Flush(std::chrono::milliseconds timeout);
-
-  static constexpr size_t kMaxUnsigned = 4096;
+  bool Flush(std::chrono::milliseconds timeout) { return parts_.writer->Flush(timeout); }
 
  private:
-  struct Unsigned {
-    usage::UsageRecord record;
-    std::string answer_sha256;
-    std::function<void()> marker;  // set: nothing to sign, somebody waits for the queue
-  };
   bool WantsReceipt(const usage::UsageRecord& record) const;
-  void Run();
 
   const Parts parts_;
-  mutable std::mutex mutex_;  // guards all three below
+  mutable std::mutex mutex_;  // guards both below
   std::shared_ptr<const usage::PriceTable> prices_;
   std::map<std::string, auth::BudgetReservation, std::less<>> reservations_;
-  bool warned_ = false;
-  BoundedQueue<Unsigned> queue_{kMaxUnsigned};
-  std::jthread signer_thread_;  // last: it uses all above
 };
 
 }  // namespace tandem::gateway

@@ -1,5 +1,8 @@
 #include "gateway/bookkeeper.h"
 
+#include <map>
+#include <string>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,7 +22,6 @@ class BookkeeperTest : public ::testing::Test {
             .reference_model = "deepseek-v3.2",
             .writer = &writer_,
             .metrics = &metrics_,
-            .signer = signer_.get(),
             .receipts = receipts,
             .clock = &clock_};
   }
@@ -47,10 +49,10 @@ class BookkeeperTest : public ::testing::Test {
   os::TempDir dir_;
   metrics::Registry registry_;
   usage::FakeUsageStore store_;
-  usage::UsageWriter writer_{&store_, &registry_};
-  usage::UsageMetrics metrics_{&registry_};
   std::unique_ptr<privacy::ReceiptSigner> signer_ =
       privacy::ReceiptSigner::Open(dir_ / "receipt_key.pem", "").value();
+  usage::UsageWriter writer_{&store_, &registry_, {}, SignReceipts(signer_.get())};
+  usage::UsageMetrics metrics_{&registry_};
 };
 
 TEST_F(BookkeeperTest, RecordIsPricedCountedSignedAndStored) {
@@ -97,15 +99,26 @@ TEST_F(BookkeeperTest, BudgetIsSettledWithWhatItDidCost) {
   EXPECT_EQ(ledger.Left("a", budget), 1'000'000 - 560'000) << "the device costs nothing";
 }
 
-TEST_F(BookkeeperTest, WhatWaitsIsStoredWhenItIsDestroyed) {
-  {
-    Bookkeeper books(Parts());
-    for (int i = 0; i < 100; ++i) {
-      books.Keep(Record("req-" + std::to_string(i), Tier::kDeviceSmall, "phi-4-mini"), {});
-    }
+TEST_F(BookkeeperTest, ReceiptsOfABatchAreOneChain) {
+  Bookkeeper books(Parts());
+  for (int i = 0; i < 100; ++i) {
+    books.Keep(Record("req-" + std::to_string(i), Tier::kDeviceSmall, "phi-4-mini"), {});
   }
-  ASSERT_TRUE(writer_.Flush(seconds(30)));
-  EXPECT_EQ(store_.records().size(), 100u);
+  ASSERT_TRUE(books.Flush(seconds(30)));
+  const auto records = store_.records();
+  ASSERT_EQ(records.size(), 100u);
+  std::map<uint64_t, std::string> by_sequence;
+  for (const auto& [id, record] : records) {
+    by_sequence[privacy::ReceiptSequence(record.receipt_json)] = record.receipt_json;
+  }
+  ASSERT_EQ(by_sequence.size(), 100u);
+  std::string previous;
+  for (const auto& [sequence, receipt] : by_sequence) {
+    const auto verified = privacy::VerifyReceipt(receipt, signer_->public_key());
+    ASSERT_TRUE(verified) << verified.error().message;
+    EXPECT_EQ(verified->previous, previous);
+    previous = privacy::ReceiptDigest(receipt);
+  }
 }
 
 }  // namespace

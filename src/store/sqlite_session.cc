@@ -3,9 +3,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include <sqlite3.h>
 
@@ -92,12 +94,20 @@ class SqliteSession final : public Session {
  private:
   std::unexpected<Error> DatabaseError() const;
   void DropPrepared();
+  struct Prepared {
+    sqlite3_stmt* statement = nullptr;
+    std::vector<int> places;  // of $1, $2, ...; 0: there is none of that name
+  };
+  struct TextHash {
+    using is_transparent = void;
+    size_t operator()(std::string_view text) const { return std::hash<std::string_view>()(text); }
+  };
   Result<sqlite3_stmt*> Prepare(std::string_view sql, std::span<const Value> params);
-  Status Bind(sqlite3_stmt* statement, std::string_view sql, std::span<const Value> params);
+  Status Bind(const Prepared& prepared, std::string_view sql, std::span<const Value> params);
 
   const std::string path_;
   sqlite3* const db_;
-  std::unordered_map<std::string, sqlite3_stmt*> prepared_;
+  std::unordered_map<std::string, Prepared, TextHash, std::equal_to<>> prepared_;
 };
 
 std::unexpected<Error> SqliteSession::DatabaseError() const {
@@ -106,7 +116,7 @@ std::unexpected<Error> SqliteSession::DatabaseError() const {
 }
 
 void SqliteSession::DropPrepared() {
-  for (auto& [sql, statement] : prepared_) sqlite3_finalize(statement);
+  for (auto& [sql, prepared] : prepared_) sqlite3_finalize(prepared.statement);
   prepared_.clear();
 }
 
@@ -146,9 +156,9 @@ Status SqliteSession::ExecuteScript(std::string_view sql) {
 }
 
 Result<sqlite3_stmt*> SqliteSession::Prepare(std::string_view sql, std::span<const Value> params) {
-  std::string key(sql);
-  auto found = prepared_.find(key);
+  auto found = prepared_.find(sql);
   if (found == prepared_.end()) {
+    std::string key(sql);
     if (prepared_.size() >= kMaxPrepared) DropPrepared();
     sqlite3_stmt* statement = nullptr;
     const char* rest = nullptr;
@@ -161,24 +171,27 @@ Result<sqlite3_stmt*> SqliteSession::Prepare(std::string_view sql, std::span<con
       sqlite3_finalize(statement);
       return Err(ErrorCode::kInternal, "not one SQL statement: {}", sql);
     }
-    found = prepared_.emplace(std::move(key), statement).first;
+    Prepared prepared{statement, {}};
+    // To SQLite "$2" is a name that may come before "$1"; looked up once, not for each run.
+    for (int i = 1; i <= sqlite3_bind_parameter_count(statement); ++i) {
+      const std::string name = "$" + std::to_string(i);
+      prepared.places.push_back(sqlite3_bind_parameter_index(statement, name.c_str()));
+    }
+    found = prepared_.emplace(std::move(key), std::move(prepared)).first;
   }
   TANDEM_RETURN_IF_ERROR(Bind(found->second, sql, params));
-  return found->second;
+  return found->second.statement;
 }
 
-Status SqliteSession::Bind(sqlite3_stmt* statement, std::string_view sql,
+Status SqliteSession::Bind(const Prepared& prepared, std::string_view sql,
                            std::span<const Value> params) {
-  const int n_wanted = sqlite3_bind_parameter_count(statement);
-  if (n_wanted != static_cast<int>(params.size())) {
-    return Err(ErrorCode::kInternal, "{} parameters for {} places in: {}", params.size(), n_wanted,
-               sql);
+  if (prepared.places.size() != params.size()) {
+    return Err(ErrorCode::kInternal, "{} parameters for {} places in: {}", params.size(),
+               prepared.places.size(), sql);
   }
   for (size_t i = 0; i < params.size(); ++i) {
-    // To SQLite "$2" is a name that may come before "$1".
-    const std::string name = "$" + std::to_string(i + 1);
-    const int index = sqlite3_bind_parameter_index(statement, name.c_str());
-    if (index == 0) return Err(ErrorCode::kInternal, "no place for {} in: {}", name, sql);
+    const int index = prepared.places[i];
+    if (index == 0) return Err(ErrorCode::kInternal, "no place for ${} in: {}", i + 1, sql);
     struct {
       sqlite3_stmt* statement;
       int index;
@@ -194,7 +207,7 @@ Status SqliteSession::Bind(sqlite3_stmt* statement, std::string_view sql,
         return sqlite3_bind_blob64(statement, index, value.bytes.data(), value.bytes.size(),
                                    SQLITE_STATIC);
       }
-    } bind{statement, index};
+    } bind{prepared.statement, index};
     if (std::visit(bind, params[i].get()) != SQLITE_OK) return DatabaseError();
   }
   return {};

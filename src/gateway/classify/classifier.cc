@@ -27,7 +27,8 @@ constexpr float kRuleConfidence = 0.99F;
 constexpr float kModelStands = 0.6F;
 
 ModelScores ScoreText(const LinearModel& model, std::string_view text) {
-  FeatureSet features;
+  thread_local FeatureSet features;
+  features.Clear();
   ExtractFeatures(text, &features);
   return model.Score(features);
 }

@@ -1,9 +1,11 @@
 #include "gateway/dispatch/confident_provider.h"
 
+#include <algorithm>
 #include <iterator>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -15,8 +17,9 @@ namespace {
 // Shared by the inner provider's sink and the handle: the sink gives the call up through it.
 class Held : public std::enable_shared_from_this<Held> {
  public:
-  Held(EventSink sink, const Clock* clock, ConfidenceNeed need, bool wants_logprobs)
-      : sink_(std::move(sink)), clock_(clock), need_(need), wants_logprobs_(wants_logprobs) {}
+  // `wanted`: alternatives that the client asked for; absent: not even the log probabilities.
+  Held(EventSink sink, const Clock* clock, ConfidenceNeed need, std::optional<int32_t> wanted)
+      : sink_(std::move(sink)), clock_(clock), need_(std::move(need)), wanted_(wanted) {}
 
   // From the inner provider, one at a time.
   void OnEvent(GenerateEvent event) {
@@ -79,6 +82,7 @@ class Held : public std::enable_shared_from_this<Held> {
     for (const TokenLogprob& token : delta.logprobs) {
       sum_ += token.logprob;
       ++n_tokens_;
+      if (const auto read = ReadConfidence(token)) tokens_.push_back(*read);
     }
     held_.push_back(std::move(delta));
     const bool enough = n_tokens_ >= need_.tokens || clock_->Now() - *first_ >= need_.time;
@@ -89,13 +93,23 @@ class Held : public std::enable_shared_from_this<Held> {
 
   bool Judge() {
     if (n_tokens_ == 0) return true;
-    const double mean = sum_ / n_tokens_;
-    if (mean >= need_.min_mean_logprob) return true;
-    given_up_ = Failure{
-        FailureCode::kOutputValidationFailed,
-        fmt::format("confidence: the mean log probability of the first {} tokens is {:.2f}, below "
-                    "{:.2f}",
-                    n_tokens_, mean, need_.min_mean_logprob)};
+    std::string doubt;
+    if (need_.min_probability && !tokens_.empty()) {
+      const Calibrator& calibrator =
+          need_.calibrator != nullptr ? *need_.calibrator : Calibrator::Builtin();
+      const double probability = calibrator.Probability(Summarise(tokens_), need_.task);
+      if (probability >= *need_.min_probability) return true;
+      doubt = fmt::format(
+          "by its first {} tokens the answer is right with a probability of {:.2f}, "
+          "below {:.2f}",
+          tokens_.size(), probability, *need_.min_probability);
+    } else {
+      const double mean = sum_ / n_tokens_;
+      if (mean >= need_.min_mean_logprob) return true;
+      doubt = fmt::format("the mean log probability of the first {} tokens is {:.2f}, below {:.2f}",
+                          n_tokens_, mean, need_.min_mean_logprob);
+    }
+    given_up_ = Failure{FailureCode::kOutputValidationFailed, "confidence: " + doubt};
     held_.clear();
     return false;
   }
@@ -107,21 +121,25 @@ class Held : public std::enable_shared_from_this<Held> {
   }
 
   void Pass(TextDelta delta) {
-    if (!wants_logprobs_) delta.logprobs.clear();
+    if (!wanted_) delta.logprobs.clear();
+    for (TokenLogprob& token : delta.logprobs) {
+      if (std::ssize(token.top) > *wanted_) token.top.resize(static_cast<size_t>(*wanted_));
+    }
     sink_(std::move(delta));
   }
 
   EventSink sink_;
   const Clock* const clock_;
   const ConfidenceNeed need_;
-  const bool wants_logprobs_;
+  const std::optional<int32_t> wanted_;
   // The inner provider's thread only.
   bool passing_ = false;
   std::optional<Failure> given_up_;
   std::optional<SteadyTime> first_;
   double sum_ = 0;
   int n_tokens_ = 0;
-  std::vector<TextDelta> held_;  // at most need_.tokens pieces with tokens, and empty ones
+  std::vector<TokenConfidence> tokens_;  // of those that came with alternatives
+  std::vector<TextDelta> held_;          // at most need_.tokens pieces with tokens, and empty ones
 
   std::mutex mutex_;
   std::shared_ptr<Generation> inner_;  // guarded by mutex_
@@ -141,9 +159,10 @@ class Handle final : public Generation {
 }  // namespace
 
 std::unique_ptr<Generation> ConfidentProvider::Start(GenerateRequest request, EventSink sink) {
-  const bool wants_logprobs = request.top_logprobs.has_value();
-  if (!wants_logprobs) request.top_logprobs = 0;
-  auto held = std::make_shared<Held>(std::move(sink), clock_, need_, wants_logprobs);
+  const std::optional<int32_t> wanted = request.top_logprobs;
+  const int32_t needed = need_.min_probability ? TokenConfidence::kAlternatives : 0;
+  request.top_logprobs = std::max(wanted.value_or(0), needed);
+  auto held = std::make_shared<Held>(std::move(sink), clock_, need_, wanted);
   held->Attach(inner_->Start(std::move(request), [held, inner = inner_](GenerateEvent event) {
     held->OnEvent(std::move(event));
   }));

@@ -99,8 +99,35 @@ std::optional<std::chrono::milliseconds> HedgeFor(std::optional<double> max_ttft
 }
 
 ConfidenceNeed ConfidenceOf(const Cascade& cascade, TaskClass task) {
-  return {cascade.tokens, cascade.time,
-          cascade.by_task[static_cast<size_t>(task)].value_or(cascade.min_mean_logprob)};
+  return {.tokens = cascade.tokens,
+          .time = cascade.time,
+          .min_probability = cascade.min_probability,
+          .calibrator = cascade.calibrator,
+          .task = task,
+          .min_mean_logprob =
+              cascade.by_task[static_cast<size_t>(task)].value_or(cascade.min_mean_logprob)};
+}
+
+// A local answer is looked at where another candidate could give a better one.
+bool IsHeld(const Target& target, bool last) { return target.tier != Tier::kCloud && !last; }
+
+std::optional<CascadeNote> NoteOf(const Cascade& cascade, const Strategy& strategy,
+                                  const DecisionRecord& record) {
+  CascadeNote note{.tokens = cascade.tokens,
+                   .hold_ms = static_cast<double>(cascade.time.count()),
+                   .min_probability = cascade.min_probability};
+  if (!note.min_probability) {
+    note.min_mean_logprob = ConfidenceOf(cascade, record.facts.task).min_mean_logprob;
+  }
+  const std::vector<Candidate>& candidates = record.decision.candidates;
+  for (const Candidate& candidate : candidates) {
+    const auto target = std::ranges::find(strategy.targets, candidate.target, &Target::id);
+    if (target != strategy.targets.end() && IsHeld(*target, &candidate == &candidates.back())) {
+      note.targets.push_back(candidate.target);
+    }
+  }
+  if (note.targets.empty()) return std::nullopt;
+  return note;
 }
 
 // The texts that say what is asked for: the last message of the user, and the one before it.
@@ -333,6 +360,9 @@ std::expected<Dispatcher::Prepared, Failure> Dispatcher::Prepare(const Incoming&
   RoundFigures(&record);
   record.decision =
       Decide(prepared.strategy->strategy, record.states, record.device, record.key, record.facts);
+  if (prepared.live->table.cascade) {
+    record.cascade = NoteOf(*prepared.live->table.cascade, prepared.strategy->strategy, record);
+  }
   return prepared;
 }
 
@@ -350,6 +380,7 @@ RunPlan Dispatcher::NewPlan(const Prepared& prepared) const {
   plan.table_digest = prepared.live->table.digest;
   plan.options.deadline = prepared.strategy->deadline;
   plan.options.hand_off_allowed = prepared.strategy->hand_off;
+  plan.options.prompt_tokens = prepared.record.facts.prompt_tokens;
   plan.retry_budget = prepared.live->retry_budget;
   plan.options.retry_budget = plan.retry_budget.get();
   plan.options.random = services_.random;
@@ -375,7 +406,7 @@ void Dispatcher::AddCandidate(const Prepared& prepared, const Incoming& incoming
         found.provider, prepared.live->redactor, target->privacy);
   }
   const auto& cascade = prepared.live->table.cascade;
-  if (cascade && target->tier != Tier::kCloud && !last) {
+  if (cascade && IsHeld(*target, last)) {
     relayed.provider =
         std::make_shared<ConfidentProvider>(std::move(relayed.provider), services_.clock,
                                             ConfidenceOf(*cascade, prepared.record.facts.task));

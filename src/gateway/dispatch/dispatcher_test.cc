@@ -392,5 +392,21 @@ TEST_F(DispatcherTest, UnsureDeviceAnswerGoesToTheNextCandidate) {
   EXPECT_EQ(seen->text, "yy");
 }
 
+TEST_F(DispatcherTest, ExplanationSaysWhoseBeginningIsLookedAt) {
+  EXPECT_FALSE(dispatcher_->Explain(Ask())->cascade);
+  RoutingTable table{.digest = "v2", .strategies = {{.strategy = ThreeTiers()}}};
+  table.cascade = Cascade{.tokens = 20, .min_probability = 0.7};
+  Apply(table);
+  const auto record = dispatcher_->Explain(Ask());
+  ASSERT_TRUE(record && record->cascade);
+  EXPECT_THAT(record->cascade->targets, ::testing::ElementsAre("small", "large"));
+  EXPECT_EQ(record->cascade->tokens, 20);
+  EXPECT_EQ(record->cascade->min_probability, 0.7);
+  EXPECT_FALSE(record->cascade->min_mean_logprob);
+  Incoming only_small = Ask();
+  only_small.may_fall_back = false;
+  EXPECT_FALSE(dispatcher_->Explain(only_small)->cascade) << "nobody could do better";
+}
+
 }  // namespace
 }  // namespace tandem::gateway::dispatch

@@ -75,7 +75,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
     relay::Relay relay(std::move(plan_.candidates), plan_.options, shared_from_this());
     return relay.Start(std::move(request),
                        [self = shared_from_this(), sink = std::move(sink)](
-                           GenerateEvent event) mutable { self->Pass(std::move(event), &sink); });
+                           GenerateEvent&& event) mutable { self->Pass(std::move(event), &sink); });
   }
 
   // A request that never ran is recorded too.
@@ -87,7 +87,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
     } else {
       report.finish = FinishReason::kCancelled;
     }
-    if (plan_.records != nullptr) Keep(report);
+    if (plan_.records != nullptr) Keep(report, {});
   }
 
   const Route& route() const { return routes_[shown_.load(std::memory_order_acquire)]; }
@@ -118,20 +118,21 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
   void Committed(size_t index) override { shown_.store(index, std::memory_order_release); }
   void Done(const relay::Report& report) override {
     if (plan_.canary) plan_.canary_control->Record(SampleOf(report));
+    std::string sha256;
+    if (plan_.records != nullptr && any_text_) sha256 = crypto::Sha256Hex(text_);
     if (plan_.conversations != nullptr) Remember(report);
-    if (plan_.records != nullptr) Keep(report);
+    if (plan_.records != nullptr) Keep(report, std::move(sha256));
   }
 
  private:
   // From the relay, one event at a time.
-  void Pass(GenerateEvent event, EventSink* sink) {
+  void Pass(GenerateEvent&& event, EventSink* sink) {
     if (const auto* delta = std::get_if<TextDelta>(&event); delta && !delta->text.empty()) {
       const SteadyTime now = plan_.clock->Now();
       if (any_text_) gaps_.Add(MillisecondsBetween(last_text_, now));
       any_text_ = true;
       last_text_ = now;
-      answer_.Update(delta->text);
-      if (plan_.conversations != nullptr) text_ += delta->text;
+      text_ += delta->text;
     }
     (*sink)(std::move(event));
   }
@@ -184,7 +185,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
     return last;
   }
 
-  void Keep(const relay::Report& report) {
+  void Keep(const relay::Report& report, std::string answer_sha256) {
     usage::UsageRecord record = BeginRecord(plan_.incoming, plan_.table_digest);
     record.started_at_ms = started_at_ms_;
     record.strategy = plan_.record.strategy;
@@ -203,8 +204,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
     if (report.ttft_ms > 0) record.ttft_ms = report.ttft_ms;
     record.e2e_ms = report.e2e_ms;
     record.itl = usage::Summarise(gaps_);
-    plan_.records->Keep(std::move(record),
-                        {any_text_ ? crypto::Hex(answer_.Finish()) : std::string(), gaps_});
+    plan_.records->Keep(std::move(record), {std::move(answer_sha256), gaps_});
   }
 
   RunPlan plan_;
@@ -219,8 +219,7 @@ class RoutedRequest::Run final : public relay::Observer, public std::enable_shar
   bool any_text_ = false;
   SteadyTime last_text_{};
   usage::InterTokenTimes gaps_;
-  crypto::Sha256 answer_;
-  std::string text_;  // so far, where the conversation is remembered
+  std::string text_;  // so far
 };
 
 std::shared_ptr<RoutedRequest> RoutedRequest::Make(RunPlan plan) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gateway/dispatch/canary_control.h"
+#include "gateway/dispatch/confidence.h"
 #include "gateway/provider/provider.h"
 #include "gateway/relay/retry_budget.h"
 #include "gateway/router/breaker.h"
@@ -49,7 +50,11 @@ struct TargetRun {
 struct Cascade {
   int tokens = 28;                      // looked at, or as many as come
   std::chrono::milliseconds time{400};  // within so long after the first
-  double min_mean_logprob = -1.5;       // natural logarithm; below: given up
+  // Of the answer to be right, as the calibrator tells it from its beginning; below: given up.
+  // Absent: the mean log probability decides.
+  std::optional<double> min_probability = {};
+  std::shared_ptr<const Calibrator> calibrator = {};  // null: Calibrator::Builtin
+  double min_mean_logprob = -1.5;                     // natural logarithm; below: given up
   // In its place, by TaskClass, for a class that it was calibrated for.
   std::array<std::optional<double>, kTaskClassCount> by_task = {};
 

@@ -129,16 +129,27 @@ class ChunkStream final : public AnswerStream {
   ChunkStream(const AnswerHead& head, StreamOptions options)
       : options_(std::move(options)),
         prefix_("data: " + ObjectStart(head, "chat.completion.chunk") + ",\"choices\":["),
-        suffix_(options_.include_usage ? "],\"usage\":null}\n\n" : "]}\n\n") {}
+        suffix_(options_.include_usage ? "],\"usage\":null}\n\n" : "]}\n\n"),
+        text_prefix_(prefix_ + "{\"index\":0,\"delta\":{\"content\":"),
+        text_suffix_("},\"logprobs\":null,\"finish_reason\":null}" + suffix_) {}
 
   std::string Start() override {
     return Chunk(R"("role":"assistant","content":"")", nullptr, "null", suffix_);
   }
 
   std::string Text(std::string_view text, const std::vector<TokenLogprob>& logprobs) override {
-    std::string delta;
-    AppendField("content", text, &delta);
-    return Chunk(delta, &logprobs, "null", suffix_);
+    if (options_.logprobs) {
+      std::string delta;
+      AppendField("content", text, &delta);
+      return Chunk(delta, &logprobs, "null", suffix_);
+    }
+    // Nearly all chunks: one piece of memory, and nothing but the text to go through.
+    std::string out;
+    out.reserve(text_prefix_.size() + text.size() + text_suffix_.size() + 16);
+    out += text_prefix_;
+    AppendJsonString(text, &out);
+    out += text_suffix_;
+    return out;
   }
 
   std::string Call(const ToolCall& call) override {
@@ -193,8 +204,10 @@ class ChunkStream final : public AnswerStream {
   }
 
   const StreamOptions options_;
-  const std::string prefix_;  // of every chunk, up to the choices
-  const std::string suffix_;  // of every chunk but the one with usage
+  const std::string prefix_;       // of every chunk, up to the choices
+  const std::string suffix_;       // of every chunk but the one with usage
+  const std::string text_prefix_;  // of a chunk of text without log probabilities, up to the text
+  const std::string text_suffix_;
   int n_calls_ = 0;
 };
 

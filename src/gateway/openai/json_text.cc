@@ -1,5 +1,6 @@
 #include "gateway/openai/json_text.h"
 
+#include <array>
 #include <cmath>
 #include <iterator>
 
@@ -44,15 +45,28 @@ std::string_view ShortEscape(char c) {
   }
 }
 
+// What may need an escape: control characters, quotes, backslashes, and the first bytes of the line
+// breaks outside ASCII.
+constexpr auto kSpecial = [] {
+  std::array<bool, 256> special{};
+  for (size_t c = 0; c < 0x20; ++c) special[c] = true;
+  for (const unsigned char c : {'"', '\\', '\xC2', '\xE2'}) special[c] = true;
+  return special;
+}();
+
 void AppendValid(std::string_view text, std::string* out) {
   size_t copied = 0;
   for (size_t i = 0; i < text.size();) {
     const auto c = static_cast<unsigned char>(text[i]);
+    if (!kSpecial[c]) {
+      ++i;
+      continue;
+    }
     size_t length = 0;
     std::string_view escape;
     if (c == 0xC2 || c == 0xE2) {
       length = WideLineBreak(text.substr(i), &escape);
-    } else if (c < 0x20 || c == '"' || c == '\\') {
+    } else {
       length = 1;
       escape = ShortEscape(text[i]);
     }

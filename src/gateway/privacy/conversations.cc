@@ -18,7 +18,8 @@ constexpr size_t kMinIdentifyingBytes = 8;
 constexpr size_t kMinToolResultBytes = 16;
 constexpr size_t kMinAnswerBytes = 64;
 constexpr int64_t kSecondsPerDay = 86'400;
-constexpr size_t kMaxBatch = 256;
+constexpr size_t kMaxQueued = 4096;
+constexpr std::chrono::milliseconds kBatchInterval{250};  // how long the first pin waits for others
 
 // Digests are hexadecimal text: the type of bytes is where the databases differ.
 constexpr store::Migration kMigrations[] = {
@@ -126,11 +127,13 @@ Result<std::unique_ptr<Conversations>> Conversations::Open(store::Database* data
   auto conversations = std::unique_ptr<Conversations>(
       new Conversations(database, std::move(secret), clock, options));
   TANDEM_RETURN_IF_ERROR(conversations->Load());
-  conversations->writer_ = std::jthread([self = conversations.get()] { self->RunWriter(); });
+  conversations->writer_ = std::jthread(
+      [self = conversations.get()](const std::stop_token& stop) { self->RunWriter(stop); });
   return conversations;
 }
 
 Conversations::~Conversations() {
+  writer_.request_stop();
   queue_.Close();
   if (writer_.joinable()) writer_.join();
 }
@@ -360,11 +363,16 @@ Status Conversations::Write(std::span<const Row> rows) {
   return transaction.Commit();
 }
 
-void Conversations::RunWriter() {
+void Conversations::RunWriter(const std::stop_token& stop) {
   while (std::optional<Row> row = queue_.Pop()) {
+    {
+      // A transaction for each pin would cost more than the request that it is of.
+      std::unique_lock lock(pause_mutex_);
+      pause_.wait_for(lock, stop, kBatchInterval, [] { return false; });
+    }
     std::vector<Row> rows;
     rows.push_back(*std::move(row));
-    while (rows.size() < kMaxBatch && (row = queue_.TryPop())) rows.push_back(*std::move(row));
+    while (rows.size() < kMaxQueued && (row = queue_.TryPop())) rows.push_back(*std::move(row));
     if (const Status status = Write(rows); !status) {
       log::Warning("privacy: {} pins of conversations are not kept: {}", rows.size(),
                    status.error().message);

@@ -3,11 +3,13 @@
 
 #include <array>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -89,7 +91,8 @@ class Conversations {
   std::optional<ConversationState> Find(const Fingerprint& fingerprint);
 
   // Before the request is answered. Privacy never becomes less strict by it; an empty target leaves
-  // the one that is there. A stricter privacy is on disk when it returns, a pin soon after.
+  // the one that is there. A stricter privacy is on disk when it returns, a pin within a second: a
+  // crash in between costs a warm cache, not a promise.
   // Errors: the database's; this process remembers it all the same.
   Status Remember(const Fingerprint& fingerprint, const ConversationState& state);
 
@@ -126,7 +129,7 @@ class Conversations {
   Status RememberAll(std::span<const Digest> digests, const ConversationState& state);
   void EvictLocked(int64_t now);
   Status Write(std::span<const Row> rows);
-  void RunWriter();
+  void RunWriter(const std::stop_token& stop);
 
   store::Database* const database_;
   const std::string secret_;  // 32 bytes
@@ -139,7 +142,9 @@ class Conversations {
   int64_t followed_ = 0;  // guarded by follow_mutex_: the last change that was read
 
   BoundedQueue<Row> queue_{4096};  // pins and refreshed times; full: they are dropped
-  std::jthread writer_;            // last: it uses the others
+  std::mutex pause_mutex_;
+  std::condition_variable_any pause_;  // ends early when the writer is asked to stop
+  std::jthread writer_;                // last: it uses the others
 };
 
 }  // namespace tandem::gateway::privacy

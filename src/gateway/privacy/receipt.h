@@ -1,5 +1,9 @@
 // Receipts: which tier wrote which part of an answer, and the digest of every byte that left this
 // device for it, signed by the node. docs/receipts.md describes the form.
+//
+// A signature costs as much as everything else about a request, so receipts are signed in batches:
+// one signature over the root of a Merkle tree, and in each receipt the path that leads there. A
+// receipt still verifies alone.
 #pragma once
 
 #include <cstdint>
@@ -40,14 +44,15 @@ struct VerifiedReceipt {
   std::vector<Egress> egress;  // of the attempts that sent something, in their order
 };
 
-// What the next receipt of a node has as `previous`: SHA-256 of the text, hexadecimal.
+// What the next receipt of a node has as `previous`, hexadecimal: MerkleLeaf of what is signed of
+// it, and of one in form 1 the SHA-256 of all its text. Of what is no receipt: something else.
 std::string ReceiptDigest(std::string_view receipt);
 
 // The number of a receipt in its node's chain, unchecked; 0 for what is no receipt.
 uint64_t ReceiptSequence(std::string_view receipt);
 
-// Errors: kInvalidArgument where `receipt` has not the form of one; kPermissionDenied where the
-// signature does not fit: a byte was changed, or another key signed it.
+// Of both forms, 1 and 2. Errors: kInvalidArgument where `receipt` has not the form of one;
+// kPermissionDenied where the signature does not fit: a byte was changed, or another key signed it.
 // Cost: one signature check (about 100 us) and one pass over the text.
 Result<VerifiedReceipt> VerifyReceipt(std::string_view receipt, const crypto::PublicKey& key);
 
@@ -62,9 +67,9 @@ class ReceiptSigner {
   static Result<std::unique_ptr<ReceiptSigner>> Open(const std::filesystem::path& key_file,
                                                      std::string_view last_receipt);
 
-  // One line of JSON without its line break. Cost: about 60 us, so not on a thread that others wait
-  // for.
-  std::string Sign(const ReceiptFacts& facts);
+  // Receipts that follow each other, with one signature: each one line of JSON without its line
+  // break. Cost: one signature (some 60 us), and about 5 us a receipt.
+  std::vector<std::string> Sign(std::span<const ReceiptFacts> batch);
 
   crypto::PublicKey public_key() const { return key_.Public(); }
 
@@ -76,7 +81,7 @@ class ReceiptSigner {
 
   std::mutex mutex_;      // guards both below, so that the chain has no forks
   uint64_t sequence_;     // of the last receipt
-  std::string previous_;  // its digest
+  std::string previous_;  // its ReceiptDigest
 };
 
 // The public half of a key file. Errors: as ReceiptSigner::Open; kNotFound where no receipt was

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +25,25 @@ class ReceiptTest : public testing::Test {
  protected:
   std::unique_ptr<ReceiptSigner> Open(std::string_view last = {}) {
     return ReceiptSigner::Open(directory_.path() / "receipt-key.pem", last).value();
+  }
+  static std::string SignOne(ReceiptSigner& signer) {
+    const ReceiptFacts facts = Facts();
+    return signer.Sign(std::span(&facts, 1)).front();
+  }
+  static std::vector<std::string> SignMany(ReceiptSigner& signer, size_t n) {
+    std::vector<ReceiptFacts> batch;
+    for (size_t i = 0; i < n; ++i) {
+      batch.push_back(Facts());
+      batch.back().request_id = "req-" + std::to_string(i);
+    }
+    return signer.Sign(batch);
+  }
+  // What Tandem wrote before receipts were signed in batches.
+  static std::string FormOne(const crypto::SigningKey& key, std::string payload) {
+    const std::string signature = key.Sign(payload);
+    payload.pop_back();
+    const std::span bytes(reinterpret_cast<const uint8_t*>(signature.data()), signature.size());
+    return payload + ",\"signature\":\"" + crypto::Hex(bytes) + "\"}";
   }
   static ReceiptFacts Facts() {
     ReceiptFacts facts;
@@ -52,14 +72,22 @@ class ReceiptTest : public testing::Test {
     return facts;
   }
 
+  // The key that Open signs with.
+  crypto::SigningKey ReadKey() {
+    Open();
+    return crypto::SigningKey::FromPem(
+               os::ReadFile(directory_.path() / "receipt-key.pem", 4096).value())
+        .value();
+  }
+
   os::TempDir directory_;
 };
 
 TEST_F(ReceiptTest, SaysEverythingInTheDocumentedForm) {
   const auto signer = Open();
-  const std::string receipt = signer->Sign(Facts());
+  const std::string receipt = SignOne(*signer);
   const std::string expected =
-      R"({"version":1,"sequence":1,"previous":"","request_id":"req-1",)"
+      R"({"version":2,"sequence":1,"previous":"","request_id":"req-1",)"
       R"("time":"2023-11-14T22:13:20.042Z","policy_sha256":")" +
       crypto::Sha256Hex("policy") +
       R"(","privacy":"redacted","key_id":"Ab3dEf9h","answer_sha256":")" +
@@ -72,7 +100,7 @@ TEST_F(ReceiptTest, SaysEverythingInTheDocumentedForm) {
       R"("cached_tokens":0,"tokens_estimated":true,"egress":{"destination":)"
       R"("api.deepseek.com:443","bytes":321,"sha256":")" +
       crypto::Sha256Hex("body") + R"("}}],"public_key":")" + signer->public_key().Id() +
-      R"(","signature":")";
+      R"(","batch":{"size":1,"index":0,"path":[]},"signature":")";
   EXPECT_EQ(receipt.substr(0, expected.size()), expected);
   EXPECT_EQ(receipt.size(), expected.size() + 128 + 2);
   EXPECT_TRUE(boost::json::parse(receipt).is_object());
@@ -80,7 +108,7 @@ TEST_F(ReceiptTest, SaysEverythingInTheDocumentedForm) {
 
 TEST_F(ReceiptTest, VerifiesAndTellsWhatLeft) {
   const auto signer = Open();
-  const auto verified = VerifyReceipt(signer->Sign(Facts()), signer->public_key());
+  const auto verified = VerifyReceipt(SignOne(*signer), signer->public_key());
   ASSERT_TRUE(verified) << verified.error().message;
   EXPECT_EQ(verified->request_id, "req-1");
   EXPECT_EQ(verified->answer_sha256, crypto::Sha256Hex("answer"));
@@ -90,7 +118,7 @@ TEST_F(ReceiptTest, VerifiesAndTellsWhatLeft) {
 
 TEST_F(ReceiptTest, EveryChangedByteIsNoticed) {
   const auto signer = Open();
-  const std::string receipt = signer->Sign(Facts());
+  const std::string receipt = SignOne(*signer);
   const crypto::PublicKey key = signer->public_key();
   ASSERT_TRUE(VerifyReceipt(receipt, key));
   for (size_t i = 0; i < receipt.size(); ++i) {
@@ -110,8 +138,77 @@ TEST_F(ReceiptTest, EveryChangedByteIsNoticed) {
   EXPECT_FALSE(VerifyReceipt("", key));
 }
 
+TEST_F(ReceiptTest, EachOfABatchVerifiesAlone) {
+  const auto signer = Open();
+  uint64_t sequence = 0;
+  std::string previous;
+  for (const size_t n : {1, 2, 3, 7, 64, 100}) {
+    const std::vector<std::string> receipts = SignMany(*signer, n);
+    ASSERT_EQ(receipts.size(), n);
+    for (size_t i = 0; i < n; ++i) {
+      const auto verified = VerifyReceipt(receipts[i], signer->public_key());
+      ASSERT_TRUE(verified) << i << " of " << n << ": " << verified.error().message;
+      EXPECT_EQ(verified->request_id, "req-" + std::to_string(i));
+      EXPECT_EQ(verified->sequence, ++sequence);
+      EXPECT_EQ(verified->previous, previous);
+      previous = ReceiptDigest(receipts[i]);
+    }
+  }
+  EXPECT_THAT(signer->Sign({}), testing::IsEmpty());
+}
+
+TEST_F(ReceiptTest, EveryChangedByteOfOneInABatchIsNoticed) {
+  const auto signer = Open();
+  const std::string receipt = SignMany(*signer, 11)[6];
+  ASSERT_TRUE(VerifyReceipt(receipt, signer->public_key()));
+  for (size_t i = 0; i < receipt.size(); ++i) {
+    std::string changed = receipt;
+    changed[i] = static_cast<char>(changed[i] ^ 1);
+    EXPECT_FALSE(VerifyReceipt(changed, signer->public_key())) << i;
+  }
+}
+
+TEST_F(ReceiptTest, APathFromAnotherReceiptDoesNotVerify) {
+  const auto signer = Open();
+  const std::vector<std::string> receipts = SignMany(*signer, 4);
+  const size_t a = receipts[0].find(",\"batch\"");
+  const size_t b = receipts[1].find(",\"batch\"");
+  EXPECT_EQ(VerifyReceipt(receipts[0].substr(0, a) + receipts[1].substr(b), signer->public_key())
+                .error()
+                .code,
+            ErrorCode::kPermissionDenied);
+}
+
+TEST_F(ReceiptTest, FormOneVerifiesAndItsChainGoesOn) {
+  const auto key = ReadKey();
+  const std::string first = FormOne(
+      key,
+      R"({"version":1,"sequence":41,"previous":"","request_id":"old","answer_sha256":"","attempts":[{"egress":null}]})");
+  const auto old = VerifyReceipt(first, key.Public());
+  ASSERT_TRUE(old) << old.error().message;
+  EXPECT_EQ(old->sequence, 41u);
+  const auto next = VerifyReceipt(SignOne(*Open(first)), key.Public());
+  ASSERT_TRUE(next);
+  EXPECT_EQ(next->sequence, 42u);
+  EXPECT_EQ(next->previous, crypto::Sha256Hex(first));
+}
+
+TEST_F(ReceiptTest, APayloadOfOneFormIsNotTakenInTheOther) {
+  // What form 2 says, signed as form 1 would be, and the other way round.
+  const auto key = ReadKey();
+  EXPECT_EQ(
+      VerifyReceipt(
+          FormOne(
+              key,
+              R"({"version":2,"sequence":1,"previous":"","request_id":"r","answer_sha256":"","attempts":[]})"),
+          key.Public())
+          .error()
+          .code,
+      ErrorCode::kInvalidArgument);
+}
+
 TEST_F(ReceiptTest, AnotherKeyDoesNotVerify) {
-  const std::string receipt = Open()->Sign(Facts());
+  const std::string receipt = SignOne(*Open());
   const auto verified = VerifyReceipt(receipt, crypto::SigningKey::Generate().Public());
   ASSERT_FALSE(verified);
   EXPECT_EQ(verified.error().code, ErrorCode::kPermissionDenied);
@@ -120,12 +217,8 @@ TEST_F(ReceiptTest, AnotherKeyDoesNotVerify) {
 
 TEST_F(ReceiptTest, WhatIsNoReceiptIsSaidSo) {
   const auto key = crypto::SigningKey::Generate();
-  const auto code_of = [&](std::string payload) {
-    const std::string signature = key.Sign(payload);
-    payload.pop_back();
-    const std::span bytes(reinterpret_cast<const uint8_t*>(signature.data()), signature.size());
-    const auto verified =
-        VerifyReceipt(payload + ",\"signature\":\"" + crypto::Hex(bytes) + "\"}", key.Public());
+  const auto code_of = [&](const std::string& payload) {
+    const auto verified = VerifyReceipt(FormOne(key, payload), key.Public());
     return verified ? ErrorCode::kInternal : verified.error().code;
   };
   for (
@@ -142,10 +235,10 @@ TEST_F(ReceiptTest, ReceiptsOfANodeAreAChainThatGoesOnAfterARestart) {
   std::vector<std::string> receipts;
   {
     const auto signer = Open();
-    for (int i = 0; i < 3; ++i) receipts.push_back(signer->Sign(Facts()));
+    for (int i = 0; i < 3; ++i) receipts.push_back(SignOne(*signer));
   }
   const auto signer = Open(receipts.back());
-  receipts.push_back(signer->Sign(Facts()));
+  receipts.push_back(SignOne(*signer));
   std::string previous;
   for (size_t i = 0; i < receipts.size(); ++i) {
     const auto verified = VerifyReceipt(receipts[i], signer->public_key());
@@ -163,7 +256,7 @@ TEST_F(ReceiptTest, ThreadsThatSignAtOnceMakeOneChain) {
     std::vector<std::jthread> threads;
     for (auto& own : receipts) {
       threads.emplace_back([&signer, &own] {
-        for (int i = 0; i < 20; ++i) own.push_back(signer->Sign(Facts()));
+        for (int i = 0; i < 20; ++i) own.push_back(SignOne(*signer));
       });
     }
   }

@@ -17,7 +17,10 @@ AnswerText::AnswerText(Options options) : options_(std::move(options)) {
   for (const std::string& stop : options_.stop) {
     longest_stop_ = std::max(longest_stop_, stop.size());
   }
-  if (options_.detect_repetition) detector_ = std::make_unique<RepetitionDetector>();
+  // Not cleared as a whole: most of its tables is read only where it was written.
+  if (options_.detect_repetition) {
+    detector_ = std::make_unique_for_overwrite<RepetitionDetector>();
+  }
   if (options_.json) json_.emplace();
   if (options_.tools) calls_.emplace();
 }
@@ -95,6 +98,7 @@ std::optional<TextDelta> AnswerText::Release() { return ShowUpTo(FirstHeld()); }
 std::optional<TextDelta> AnswerText::ReleaseAll() { return ShowUpTo(text_.size()); }
 
 std::optional<TextDelta> AnswerText::ShowUpTo(size_t end) {
+  if (end == n_shown_ && logprobs_.empty()) return std::nullopt;
   TextDelta shown{.text = text_.substr(n_shown_, end - n_shown_), .logprobs = {}};
   n_shown_ = end;
   while (!logprobs_.empty() && logprobs_.front().end <= end) {

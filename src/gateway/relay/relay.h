@@ -65,8 +65,10 @@ struct Options {
   bool hand_off_allowed = true;           // after commit
   bool expect_json = false;               // the text must be one JSON value
   bool detect_repetition = true;          // off: nothing is held back for it either
-  RetryBudget* retry_budget = nullptr;    // null: no limit but max_retries
-  std::function<double()> random;         // in [0, 1), for the jitter of retries
+  // An estimate of the prompt's size, for calls that break before they have told theirs. 0: none.
+  int64_t prompt_tokens = 0;
+  RetryBudget* retry_budget = nullptr;  // null: no limit but max_retries
+  std::function<double()> random;       // in [0, 1), for the jitter of retries
   const Clock* clock = nullptr;
   Timers* timers = nullptr;
 };
@@ -105,7 +107,8 @@ class Observer {
 // spent) end the answer at once. Of several failures the most telling one is reported, with the
 // attempts. Usage: prompt tokens are those of the first call whose text was shown, completion
 // tokens the sum over all whose text was shown. Where a call's figures are not known yet at the end
-// the answer waits for them for at most 200 ms, then estimates.
+// the answer waits for them for at most 200 ms, then estimates: a piece is a token, and a prompt as
+// long as Options::prompt_tokens and what was shown before.
 //
 // Thread: any. The sink runs on the thread of whatever moved the answer on: a provider's, a timer's
 // or the caller's of Start and Cancel.

@@ -142,4 +142,17 @@ inline Failed FailedWith(FailureCode code, std::string message = "broken") {
   return Failed{.failure = {code, std::move(message)}};
 }
 
+// What became of each call, in the order of their starts.
+inline std::vector<AttemptOutcome> Outcomes(const std::vector<Attempt>& attempts) {
+  std::vector<AttemptOutcome> outcomes;
+  for (const Attempt& attempt : attempts) outcomes.push_back(attempt.outcome);
+  return outcomes;
+}
+
+inline constexpr auto kAnswered = AttemptOutcome::kAnswered;
+inline constexpr auto kHandedOff = AttemptOutcome::kHandedOff;
+inline constexpr auto kFailedAttempt = AttemptOutcome::kFailed;
+inline constexpr auto kCancelledAttempt = AttemptOutcome::kCancelled;
+inline constexpr auto kSkipped = AttemptOutcome::kSkipped;
+
 }  // namespace tandem::gateway::relay

@@ -56,6 +56,24 @@ void Run::Post(Input input) {
     busy_ = true;
   }
   Handle(std::move(input));
+  HandleInbox();
+}
+
+void Run::PostEvent(const CallPtr& call, GenerateEvent&& event) {
+  {
+    std::lock_guard lock(mutex_);
+    if (busy_) {
+      inbox_.emplace_back(ProviderSays{call, std::move(event)});
+      return;
+    }
+    busy_ = true;
+  }
+  HandleEvent(call, std::move(event));
+  HandleInbox();
+}
+
+// What came meanwhile; nobody is at work after this.
+void Run::HandleInbox() {
   std::vector<Input> work;
   while (true) {
     {
@@ -71,17 +89,23 @@ void Run::Post(Input input) {
   }
 }
 
+void Run::HandleEvent(const CallPtr& call, GenerateEvent&& event) {
+  if (auto* piece = std::get_if<TextDelta>(&event)) {
+    OnText(call, std::move(*piece));
+  } else {
+    OnTerminal(call, std::move(event));
+  }
+  if (dues_changed_) Arm();
+}
+
 void Run::Handle(Input input) {
   if (auto* said = std::get_if<ProviderSays>(&input)) {
-    if (auto* piece = std::get_if<TextDelta>(&said->event)) {
-      OnText(said->call, std::move(*piece));
-    } else {
-      OnTerminal(said->call, std::move(said->event));
-    }
+    return HandleEvent(said->call, std::move(said->event));
+  }
+  if (std::holds_alternative<CancelAsked>(input)) {
+    OnCancel();
   } else if (std::holds_alternative<TimerFired>(input)) {
     OnTimer();
-  } else if (std::holds_alternative<CancelAsked>(input)) {
-    OnCancel();
   } else {
     started_ = Now();
     if (plan_->options.retry_budget != nullptr) plan_->options.retry_budget->OnRequest();
@@ -170,7 +194,7 @@ void Run::StartDueRetries(SteadyTime now) {
   }
 }
 
-void Run::OnText(const CallPtr& call, TextDelta piece) {
+void Run::OnText(const CallPtr& call, TextDelta&& piece) {
   call->last_event = Now();
   if (!call->any_event) dues_changed_ = true;
   call->any_event = true;
@@ -264,6 +288,9 @@ bool Run::StartCall(size_t index, int retry, bool hedge) {
   attempt.hedge = hedge;
   attempt.started_ms = Since(call->started);
   attempt.text_begin = attempt.text_end = text_.shown();
+  if (plan_->options.prompt_tokens > 0) {
+    call->prompt_tokens = plan_->options.prompt_tokens + (committed_ ? TokensShown() : 0);
+  }
   calls_.push_back(call);
   if (plan_->observer != nullptr && !plan_->observer->Begin(index)) {
     attempt.outcome = AttemptOutcome::kSkipped;
@@ -284,8 +311,8 @@ bool Run::StartCall(size_t index, int retry, bool hedge) {
   }
   dues_changed_ = true;
   call->generation = candidate.provider->Start(
-      std::move(request), [self = shared_from_this(), call](GenerateEvent event) {
-        self->Post(ProviderSays{call, std::move(event)});
+      std::move(request), [self = shared_from_this(), call](GenerateEvent&& event) {
+        self->PostEvent(call, std::move(event));
       });
   return true;
 }
@@ -326,14 +353,24 @@ void Run::SettleOthers(const Call* except) {
   }
 }
 
+// A call that wrote something used its prompt and those tokens, whether it told them or broke off.
+void Run::Estimate(const Call& call, Attempt* attempt) {
+  if (call.piece_ends.empty()) return;
+  Usage& usage = attempt->usage;
+  if (usage.completion_tokens == 0) {
+    usage.completion_tokens = std::ssize(call.piece_ends);
+    attempt->usage_estimated = true;
+  }
+  if (usage.prompt_tokens == 0 && call.prompt_tokens > 0) {
+    usage.prompt_tokens = call.prompt_tokens;
+    attempt->usage_estimated = true;
+  }
+}
+
 void Run::ReportEnd(const CallPtr& call) {
   if (!call->ended || !call->settled || std::exchange(call->reported, true)) return;
-  Attempt& attempt = call->attempt;
-  if (attempt.usage.completion_tokens == 0 && !call->piece_ends.empty()) {
-    attempt.usage.completion_tokens = std::ssize(call->piece_ends);
-    attempt.usage_estimated = true;
-  }
-  if (plan_->observer != nullptr) plan_->observer->End(call->candidate, attempt);
+  Estimate(*call, &call->attempt);
+  if (plan_->observer != nullptr) plan_->observer->End(call->candidate, call->attempt);
 }
 
 // ---- the answer -------------------------------------------------------------------------------
@@ -366,15 +403,15 @@ bool Run::Holds(const Call& call, SteadyTime now) const {
 void Run::Choose(CallPtr call) {
   active_ = call;
   dues_changed_ = true;
-  const std::vector<TextDelta> pieces = std::move(call->buffer);
-  for (const TextDelta& piece : pieces) {
-    Feed(call, piece);
+  std::vector<TextDelta> pieces = std::move(call->buffer);
+  for (TextDelta& piece : pieces) {
+    Feed(call, std::move(piece));
     if (active_ != call) return;
   }
   if (call->finished) FinishWith(call, *call->finished);
 }
 
-void Run::Feed(const CallPtr& call, TextDelta piece) {
+void Run::Feed(const CallPtr& call, TextDelta&& piece) {
   if (call->overlap) {
     std::string news;
     if (!call->overlap->Push(piece.text, &news)) {
@@ -565,9 +602,7 @@ std::vector<Attempt> Run::Attempts() const {
   attempts.reserve(calls_.size());
   for (const CallPtr& call : calls_) {
     Attempt& attempt = attempts.emplace_back(call->attempt);
-    if (call->ended || call->piece_ends.empty()) continue;
-    attempt.usage.completion_tokens = std::ssize(call->piece_ends);
-    attempt.usage_estimated = true;
+    if (!call->ended) Estimate(*call, &attempt);
   }
   return attempts;
 }

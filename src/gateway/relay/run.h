@@ -39,6 +39,7 @@ class Run : public std::enable_shared_from_this<Run> {
   struct Call {
     size_t candidate = 0;
     Attempt attempt;
+    int64_t prompt_tokens = 0;               // as far as is known before it tells; 0: nothing is
     std::unique_ptr<Generation> generation;  // until its terminal event
     SteadyTime started;
     SteadyTime last_event;
@@ -73,12 +74,17 @@ class Run : public std::enable_shared_from_this<Run> {
   };
 
   void Post(Input input);
+  // The same for what a provider says, which is nearly all that comes and is not to be wrapped and
+  // moved about more than it must.
+  void PostEvent(const CallPtr& call, GenerateEvent&& event);
+  void HandleInbox();
   void Handle(Input input);
+  void HandleEvent(const CallPtr& call, GenerateEvent&& event);
 
   // What comes in.
   void OnCancel();
   void OnTimer();
-  void OnText(const CallPtr& call, TextDelta piece);
+  void OnText(const CallPtr& call, TextDelta&& piece);
   void OnTerminal(const CallPtr& call, GenerateEvent event);
 
   // Calls.
@@ -88,6 +94,7 @@ class Run : public std::enable_shared_from_this<Run> {
   void CheckTimeouts(SteadyTime now);
   void Settle(const CallPtr& call, AttemptOutcome outcome);
   static void Stop(Call& call);
+  static void Estimate(const Call& call, Attempt* attempt);
   void SettleOthers(const Call* except);
   void ReportEnd(const CallPtr& call);
 
@@ -96,7 +103,7 @@ class Run : public std::enable_shared_from_this<Run> {
   bool Holds(const Call& call, SteadyTime now) const;
   static bool IsFull(const Call& call);
   void Choose(CallPtr call);
-  void Feed(const CallPtr& call, TextDelta piece);
+  void Feed(const CallPtr& call, TextDelta&& piece);
   void FinishWith(const CallPtr& call, const Finished& finished);
   void Show(std::optional<TextDelta> piece);
   void Commit();

@@ -1,6 +1,7 @@
 #include "gateway/relay/text_detectors.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include <fmt/format.h>
 
@@ -14,6 +15,17 @@ constexpr uint32_t kMaxDigits = 32;
 constexpr uint32_t kMaxRun = 64;
 // "...", "```" and "---" are nothing; of more, the rest waits for the end of the run.
 constexpr uint32_t kFreeCopies = 3;
+
+enum class CharacterClass : uint8_t { kOther, kDigit, kLetter };
+
+// What of ASCII makes words: letters; digits and "_".
+constexpr auto kAscii = [] {
+  std::array<CharacterClass, 256> classes{};
+  for (size_t c = 'a'; c <= 'z'; ++c) classes[c] = classes[c - 'a' + 'A'] = CharacterClass::kLetter;
+  for (size_t c = '0'; c <= '9'; ++c) classes[c] = CharacterClass::kDigit;
+  classes['_'] = CharacterClass::kDigit;
+  return classes;
+}();
 
 constexpr bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
@@ -30,32 +42,114 @@ constexpr bool EndsSentence(char32_t c) {
 
 }  // namespace
 
+namespace {
+
+using Periods = PeriodTracker::Periods;
+
+// Which of the 256 numbers at `window` are `value`: bit i for number i. Comparisons of 16 at a time
+// and their bits are a few vector instructions on every processor.
+template <typename T>
+Periods EqualTo(const T* window, T value) {
+  using Lanes __attribute__((ext_vector_type(16))) = T;
+  using Bits __attribute__((ext_vector_type(16))) = bool;
+  Periods equal;
+  for (uint64_t& word : equal.words) {
+    for (int part = 0; part < 4; ++part, window += 16) {
+      Lanes lanes;
+      std::memcpy(&lanes, window, sizeof(lanes));
+      const Bits bits = __builtin_convertvector(lanes == Lanes(value), Bits);
+      word |= uint64_t{std::bit_cast<uint16_t>(bits)} << (16 * part);
+    }
+  }
+  return equal;
+}
+
+// Without the periods that reach to before the first of `n_before` units.
+Periods WithoutMissing(Periods periods, int32_t n_before) {
+  int32_t missing = PeriodTracker::kMaxPeriod - n_before;
+  for (uint64_t& word : periods.words) {
+    if (missing <= 0) break;
+    word &= missing >= 64 ? 0 : ~uint64_t{0} << missing;
+    missing -= 64;
+  }
+  return periods;
+}
+
+Periods Both(const Periods& a, const Periods& b) {
+  Periods both;
+  for (size_t w = 0; w < both.words.size(); ++w) both.words[w] = a.words[w] & b.words[w];
+  return both;
+}
+
+Periods Without(const Periods& a, const Periods& b) {
+  Periods rest;
+  for (size_t w = 0; w < rest.words.size(); ++w) rest.words[w] = a.words[w] & ~b.words[w];
+  return rest;
+}
+
+// Of periods from 1 to `longest`, which is kShort or kMaxPeriod.
+Periods UpTo(Periods periods, int32_t longest) {
+  static_assert(PeriodTracker::kShort == 64);
+  if (longest == PeriodTracker::kShort) std::fill_n(periods.words.begin(), 3, 0);
+  return periods;
+}
+
+}  // namespace
+
 void PeriodTracker::Push(uint32_t key, uint32_t begin, bool boundary) {
   const int32_t unit = ++n_units_;
-  int32_t& last = last_[(key ^ (key >> 16)) % kBuckets];
-  runs_.clear();
-  for (int32_t before = last; before > 0 && unit - before <= kMaxPeriod;
-       before = previous_[Slot(before)]) {
-    if (keys_[Slot(before)] != key) continue;
-    const auto period = static_cast<size_t>(unit - before);
-    Run& run = by_period_[period];
-    if (up_to_[period] == unit - 1) {
-      ++run.length;
-    } else {
-      run = Run{unit - before, 1, begin, boundary};
+  const size_t slot = static_cast<size_t>(unit) % kMaxPeriod;
+  const Periods now = WithoutMissing(EqualTo(keys_.data() + slot, key), unit - 1);
+  keys_[slot] = keys_[slot + kMaxPeriod] = key;
+  recent_[static_cast<size_t>(unit) % recent_.size()] = {begin, boundary};
+
+  const Periods long_now = Both(matching_[kLong - 2], now);
+  Without(long_now, long_).ForEach([&](int32_t period) {
+    const Unit& first = UnitBack(kLong - 1);
+    starts_[static_cast<size_t>(period)] = {unit - kLong + 1, first.begin, first.boundary};
+    return false;
+  });
+  long_ = long_now;
+  for (size_t i = matching_.size() - 1; i > 0; --i) matching_[i] = Both(matching_[i - 1], now);
+  matching_[0] = now;
+}
+
+Periods PeriodTracker::RunsOf(int32_t length, int32_t longest) const {
+  const auto at = static_cast<size_t>(length);
+  const Periods& longer = at < matching_.size() ? matching_[at] : long_;
+  return UpTo(Without(matching_[at - 1], longer), longest);
+}
+
+std::vector<PeriodTracker::Run> PeriodTracker::runs() const {
+  std::vector<Run> runs;
+  matching_[0].ForEach([&](int32_t period) {
+    const auto has = [&](const Periods& periods) {
+      const auto bit = static_cast<uint32_t>(kMaxPeriod - period);
+      return ((periods.words[bit / 64] >> (bit % 64)) & 1) != 0;
+    };
+    if (has(long_)) {
+      runs.push_back(LongRun(period));
+      return false;
     }
-    up_to_[period] = unit;
-    runs_.push_back(run);
-  }
-  keys_[Slot(unit)] = key;
-  previous_[Slot(unit)] = last;
-  last = unit;
+    int32_t length = 1;
+    while (length + 1 < kLong && has(matching_[static_cast<size_t>(length)])) ++length;
+    const Unit& first = UnitBack(length - 1);
+    runs.push_back({period, length, first.begin, first.boundary});
+    return false;
+  });
+  return runs;
 }
 
 uint32_t PeriodTracker::SuspiciousFrom() const {
   uint32_t from = kNone;
-  for (const Run& run : runs_) {
-    if (IsSuspicious(run.period, run.length, run.boundary)) from = std::min(from, run.begin);
+  ForEachLongRun([&](const Run& run) {
+    from = std::min(from, run.begin);
+    return false;
+  });
+  for (int32_t length = std::min(kLong - 1, n_units_); length > 0; --length) {
+    const Unit& first = UnitBack(length - 1);
+    if (first.begin >= from) break;  // shorter runs begin later
+    if (RunsOf(length, first.boundary ? kMaxPeriod : kShort).any()) from = first.begin;
   }
   return from;
 }
@@ -64,8 +158,8 @@ RepetitionDetector::Kind RepetitionDetector::KindOf(char32_t c, bool* letter) {
   *letter = false;
   if (c < 0x80) {
     if (c == U' ') return Kind::kSpaces;
-    *letter = (c >= U'a' && c <= U'z') || (c >= U'A' && c <= U'Z');
-    return *letter || (c >= U'0' && c <= U'9') || c == U'_' ? Kind::kWord : Kind::kRun;
+    *letter = kAscii[c] == CharacterClass::kLetter;
+    return kAscii[c] != CharacterClass::kOther ? Kind::kWord : Kind::kRun;
   }
   // Scripts that put spaces between words: up to Sinhala, Georgian to Mongolian, the additions to
   // Latin and Greek (Vietnamese), Hangul.
@@ -108,10 +202,40 @@ void RepetitionDetector::Restart(std::string_view text) {
 
 void RepetitionDetector::PushUnits(std::string_view text) {
   while (!text.empty()) {
-    const utf8::Decoded decoded = utf8::DecodeOne(text);
-    PushCodePoint(decoded.code_point, text.substr(0, decoded.length));
-    text.remove_prefix(decoded.length);
+    size_t n = PushWordCharacters(text);
+    if (n == 0) {
+      const utf8::Decoded decoded = utf8::DecodeOne(text);
+      n = decoded.length;
+      PushCodePoint(decoded.code_point, text.substr(0, n));
+    }
+    text.remove_prefix(n);
   }
+}
+
+// The same as PushCodePoint for each of the ASCII characters at the front that go on with the open
+// word, which most of a text are. Returns their number.
+size_t RepetitionDetector::PushWordCharacters(std::string_view text) {
+  if (open_.kind != Kind::kWord) return 0;
+  Unit word = open_;
+  size_t n = 0;
+  for (; n < text.size(); ++n) {
+    const auto c = static_cast<unsigned char>(text[n]);
+    const CharacterClass character = kAscii[c];
+    if (character == CharacterClass::kOther) break;
+    const bool letters = word.letters || character == CharacterClass::kLetter;
+    if (word.n_code_points > (letters ? kMaxLetters : kMaxDigits)) break;
+    word.letters = letters;
+    word.hash = (word.hash ^ c) * 16777619;
+    if (word.n_key_bytes < 8) word.head |= uint64_t{c} << (8 * word.n_key_bytes);
+    ++word.n_key_bytes;
+    ++word.n_code_points;
+    n_same_ = c == last_code_point_ ? n_same_ + 1 : 1;
+    if (n_same_ == kFreeCopies + 1) same_from_ = n_bytes_ + static_cast<uint32_t>(n);
+    last_code_point_ = c;
+  }
+  open_ = word;
+  n_bytes_ += static_cast<uint32_t>(n);
+  return n;
 }
 
 void RepetitionDetector::PushCodePoint(char32_t code_point, std::string_view bytes) {
@@ -170,24 +294,25 @@ void RepetitionDetector::CloseUnit() {
   const auto slot = static_cast<size_t>(units_.n_units()) % kWindow;
   heads_[slot] = open_.head;
   letters_[slot] = open_.letters;
+  first_bytes_[slot] = first_bytes_[slot + kWindow] = static_cast<uint8_t>(open_.head);
   open_ = Unit{};
   if (!finding_) FindPeriod();
 }
 
 void RepetitionDetector::FindPeriod() {
-  for (const PeriodTracker::Run& run : units_.runs()) {
+  units_.ForEachLongRun([&](const PeriodTracker::Run& run) {
     const int32_t tail = run.length + run.period;
-    if (tail < std::max(kMinCopies * run.period, kMinUnits)) continue;
+    if (tail < std::max(kMinCopies * run.period, kMinUnits)) return false;
     bool letters = false;
     for (int32_t i = 0; i < run.period; ++i) {
       letters |= letters_[static_cast<size_t>(units_.n_units() - i) % kWindow];
     }
-    if (!letters && tail < kMinUnitsWithoutLetters) continue;
+    if (!letters && tail < kMinUnitsWithoutLetters) return false;
     finding_ = Finding{.check = "tail_period",
                        .figure = fmt::format("the last {} words or characters repeat a cycle of {}",
                                              tail, run.period)};
-    return;
-  }
+    return true;
+  });
 }
 
 // Where the run at the end begins, seen over whole units and the one that may go on; kNone:
@@ -202,23 +327,27 @@ uint32_t RepetitionDetector::SuspiciousUnits() const {
     const uint64_t head = heads_[static_cast<size_t>(next - period) % kWindow];
     return ((head ^ open_.head) & mask) == 0;
   };
-  uint32_t from = PeriodTracker::kNone;
-  for (const PeriodTracker::Run& run : units_.runs()) {
-    if (PeriodTracker::IsSuspicious(run.period, run.length + 1, run.boundary) &&
-        begins_like(run.period)) {
-      from = std::min(from, run.begin);
-    }
+  if (const uint32_t from = units_.SuspiciousFromIf(begins_like); from != PeriodTracker::kNone) {
+    return from;
   }
-  if (from != PeriodTracker::kNone) return from;
   // A run that begins with this unit; white space alone says nothing.
   const bool only_spaces =
       open_.kind != Kind::kWord && IsSpace(static_cast<char>(open_.head & 0xFF));
   if (only_spaces) return PeriodTracker::kNone;
-  const int32_t most = open_.boundary ? PeriodTracker::kMaxPeriod - 1 : PeriodTracker::kShort;
-  for (int32_t period = 1; period <= std::min(most, units_.n_units()); ++period) {
-    if (begins_like(period)) return open_.begin;
+  const auto slot = static_cast<size_t>(next) % kWindow;
+  Periods candidates = WithoutMissing(
+      EqualTo(first_bytes_.data() + slot, static_cast<uint8_t>(open_.head)), units_.n_units());
+  if (!open_.boundary) {
+    candidates = UpTo(candidates, PeriodTracker::kShort);
+  } else {
+    candidates.words[0] &= ~uint64_t{1};  // what begins at the longest period could not go on
   }
-  return PeriodTracker::kNone;
+  uint32_t from = PeriodTracker::kNone;
+  candidates.ForEach([&](int32_t period) {
+    if (begins_like(period)) from = open_.begin;
+    return from != PeriodTracker::kNone;
+  });
+  return from;
 }
 
 }  // namespace tandem::gateway::relay

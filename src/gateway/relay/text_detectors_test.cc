@@ -140,6 +140,37 @@ TEST(PeriodTrackerTest, RunsAreThoseOfTheDefinition) {
   }
 }
 
+TEST(PeriodTrackerTest, SuspicionIsThatOfTheRuns) {
+  uint32_t state = 11;
+  int n_suspicious = 0;
+  for (int round = 0; round < 20; ++round) {
+    PeriodTracker tracker;
+    std::vector<uint32_t> units;
+    for (int i = 0; i < 1200; ++i) {
+      const size_t back = 1 + Next(&state) % 280;
+      const bool again = units.size() >= back && Next(&state) % 3 != 0;
+      units.push_back(again ? units[units.size() - back] : Next(&state) % 40);
+      tracker.Push(units.back(), static_cast<uint32_t>(3 * units.size()), Next(&state) % 9 == 0);
+      uint32_t from = PeriodTracker::kNone;
+      uint32_t from_if = PeriodTracker::kNone;
+      const auto goes_on = [&](int32_t period) { return period % 7 == i % 7; };
+      for (const PeriodTracker::Run& run : tracker.runs()) {
+        if (PeriodTracker::IsSuspicious(run.period, run.length, run.boundary)) {
+          from = std::min(from, run.begin);
+        }
+        if (PeriodTracker::IsSuspicious(run.period, run.length + 1, run.boundary) &&
+            goes_on(run.period)) {
+          from_if = std::min(from_if, run.begin);
+        }
+      }
+      ASSERT_EQ(tracker.SuspiciousFrom(), from) << round << " " << i;
+      ASSERT_EQ(tracker.SuspiciousFromIf(goes_on), from_if) << round << " " << i;
+      n_suspicious += from != PeriodTracker::kNone && from_if != PeriodTracker::kNone;
+    }
+  }
+  EXPECT_GT(n_suspicious, 1000);
+}
+
 TEST(RepetitionDetectorTest, WhatRepeatsForAReasonIsNoLoop) {
   for (const auto& [name, text] : LegitTexts()) {
     for (const size_t n : {1, 3, 7, 1000}) {

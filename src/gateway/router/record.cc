@@ -85,6 +85,8 @@ BOOST_DESCRIBE_STRUCT(Rejection, (), (target, reason, detail))
 BOOST_DESCRIBE_STRUCT(Decision, (),
                       (candidates, rejections, privacy, mode, failure, failure_message,
                        retry_after_s))
+BOOST_DESCRIBE_STRUCT(CascadeNote, (),
+                      (targets, tokens, hold_ms, min_probability, min_mean_logprob))
 
 namespace {
 
@@ -203,16 +205,20 @@ void Round(Decision* decision) {
 }
 
 template <typename T>
-Result<T> Parse(std::string_view text, std::string_view what) {
-  boost::system::error_code error;
-  const json::value value = json::parse(text, error);
-  if (error) return Err(ErrorCode::kCorrupt, "{} is not JSON: {}", what, error.message());
+Result<T> Read(const json::value& value, std::string_view what) {
   json::result<T> parsed = json::try_value_to<T>(value);
   if (!parsed) {
     return Err(ErrorCode::kCorrupt, "{} has another shape than this version writes: {}", what,
                parsed.error().message());
   }
   return *std::move(parsed);
+}
+
+Result<json::value> ParseJson(std::string_view text, std::string_view what) {
+  boost::system::error_code error;
+  json::value value = json::parse(text, error);
+  if (error) return Err(ErrorCode::kCorrupt, "{} is not JSON: {}", what, error.message());
+  return value;
 }
 
 }  // namespace
@@ -262,20 +268,34 @@ std::string DecisionRecordJson(const DecisionRecord& record) {
   append(',', "device", record.device);
   append(',', "states", record.states);
   append(',', "decision", record.decision);
+  if (record.cascade) append(',', "cascade", *record.cascade);
   text += '}';
   return text;
 }
 
 Result<DecisionRecord> ParseDecisionRecord(std::string_view text) {
-  TANDEM_ASSIGN_OR_RETURN(Document document, Parse<Document>(text, "the decision record"));
+  constexpr std::string_view kWhat = "the decision record";
+  TANDEM_ASSIGN_OR_RETURN(json::value value, ParseJson(text, kWhat));
+  // The library reads a struct where no member is missing and none is too many.
+  std::optional<CascadeNote> cascade;
+  if (json::object* object = value.if_object(); object != nullptr && object->contains("cascade")) {
+    TANDEM_ASSIGN_OR_RETURN(cascade, Read<CascadeNote>(object->at("cascade"), kWhat));
+    object->erase("cascade");
+  }
+  TANDEM_ASSIGN_OR_RETURN(Document document, Read<Document>(value, kWhat));
   if (document.format != kFormat) {
     return Err(ErrorCode::kCorrupt, "the decision record has format {}, this version reads {}",
                document.format, kFormat);
   }
-  DecisionRecord record{std::move(document.strategy),    std::move(document.strategy_digest),
-                        std::move(document.states),      document.device,
-                        std::move(document.key),         std::move(document.facts),
-                        std::move(document.task_reason), std::move(document.decision)};
+  DecisionRecord record{std::move(document.strategy),
+                        std::move(document.strategy_digest),
+                        std::move(document.states),
+                        document.device,
+                        std::move(document.key),
+                        std::move(document.facts),
+                        std::move(document.task_reason),
+                        std::move(document.decision),
+                        std::move(cascade)};
   RoundFigures(&record);  // the JSON library reads a number to the last bit but one
   return record;
 }
@@ -283,7 +303,9 @@ Result<DecisionRecord> ParseDecisionRecord(std::string_view text) {
 std::string StrategyJson(const Strategy& strategy) { return TextOf(strategy); }
 
 Result<Strategy> ParseStrategyJson(std::string_view text) {
-  TANDEM_ASSIGN_OR_RETURN(Strategy strategy, Parse<Strategy>(text, "the strategy"));
+  constexpr std::string_view kWhat = "the strategy";
+  TANDEM_ASSIGN_OR_RETURN(const json::value value, ParseJson(text, kWhat));
+  TANDEM_ASSIGN_OR_RETURN(Strategy strategy, Read<Strategy>(value, kWhat));
   RoundFigures(&strategy);
   TANDEM_RETURN_IF_ERROR(Validate(strategy));
   return strategy;

@@ -12,6 +12,16 @@
 
 namespace tandem::gateway {
 
+// How the beginnings of local answers are judged before they are shown, for people: no part of the
+// decision itself.
+struct CascadeNote {
+  std::vector<std::string> targets;  // of the candidates: those whose answers are
+  int32_t tokens = 0;
+  double hold_ms = 0;
+  std::optional<double> min_probability;  // one of the two
+  std::optional<double> min_mean_logprob;
+};
+
 struct DecisionRecord {
   std::string strategy;         // its name
   std::string strategy_digest;  // which of its versions: of StrategyJson, made by the caller
@@ -21,6 +31,7 @@ struct DecisionRecord {
   RequestFacts facts;
   std::string task_reason;  // the classifier's: a rule's name, or "model"
   Decision decision;
+  std::optional<CascadeNote> cascade = std::nullopt;  // absent: nothing is held for it
 };
 
 // Rounds a figure to the six significant digits that a record keeps. Decide is given rounded ones,
@@ -29,8 +40,8 @@ void RoundFigures(Strategy* strategy);
 void RoundFigures(DecisionRecord* record);  // all but the decision
 
 // {"format":1,"strategy":...,"strategy_digest":...,"facts":{...},"key":{...},"device":{...},
-// "states":[...],"decision":{...}}. No word of the conversation is in it. Names are those of the
-// structs of policy.h; what is unknown is null.
+// "states":[...],"decision":{...},"cascade":{...}}, the last one where there is any. No word of the
+// conversation is in it. Names are those of the structs of policy.h; what is unknown is null.
 std::string DecisionRecordJson(const DecisionRecord& record);
 
 // Errors: kCorrupt.

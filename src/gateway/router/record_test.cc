@@ -75,6 +75,10 @@ DecisionRecord RandomRecord(const Strategy& strategy, std::mt19937_64& random) {
     facts.canary_baseline = "small";
     facts.canary_assigned = chance(0.5);
   }
+  if (chance(0.3)) {
+    record.cascade = CascadeNote{.targets = {"small"}, .tokens = 28, .hold_ms = 400};
+    (chance(0.5) ? record.cascade->min_probability : record.cascade->min_mean_logprob) = 0.75;
+  }
   RoundFigures(&record);
   record.decision = Decide(strategy, record.states, record.device, record.key, facts);
   return record;

@@ -2,8 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include <boost/json/basic_parser_impl.hpp>
+
+#include "base/utf8.h"
 
 namespace tandem::gateway::upstream {
 namespace {
@@ -23,6 +26,8 @@ class Handler {
   using Code = json::error_code;
 
   ChunkScanner::Plain plain() const { return {content_, thought_}; }
+  // Where the content stood as it is in the text, without an escape; null: it did not.
+  const char* content_at() const { return content_at_; }
   bool complete() const { return has_choices_; }
   void Reset() { *this = Handler(std::move(content_)); }
   Handler() = default;
@@ -39,6 +44,7 @@ class Handler {
       case Where::kChoice:
         if (key_ == Key::kDelta) {
           content_.clear();  // of a field named twice the last one counts
+          content_at_ = nullptr;
           thought_ = false;
           return Enter(Where::kDelta);
         }
@@ -65,7 +71,12 @@ class Handler {
   }
 
   bool on_string_part(std::string_view part, size_t n, Code&) { return OnText(part, n); }
-  bool on_string(std::string_view part, size_t n, Code&) { return OnText(part, n); }
+  bool on_string(std::string_view part, size_t n, Code&) {
+    // In one part it is a view of the text.
+    const bool whole = n == part.size();
+    if (skipped_ == 0 && key_ == Key::kContent) content_at_ = whole ? part.data() : nullptr;
+    return OnText(part, n);
+  }
   bool on_number_part(std::string_view, Code&) { return OnScalar(); }
   bool on_int64(int64_t, std::string_view, Code&) { return OnScalar(); }
   bool on_uint64(uint64_t, std::string_view, Code&) { return OnScalar(); }
@@ -73,7 +84,10 @@ class Handler {
   bool on_bool(bool, Code&) { return OnScalar(); }
   bool on_null(Code&) {
     if (skipped_ > 0) return true;
-    if (key_ == Key::kContent) content_.clear();
+    if (key_ == Key::kContent) {
+      content_.clear();
+      content_at_ = nullptr;
+    }
     return where_ != Where::kNowhere && where_ != Where::kChoices && key_ != Key::kChoices &&
            key_ != Key::kDelta;
   }
@@ -152,8 +166,20 @@ class Handler {
   int n_choices_ = 0;
   bool has_choices_ = false;
   bool thought_ = false;
+  const char* content_at_ = nullptr;
   std::string content_;
 };
+
+// Whether a JSON string may hold these bytes as they are.
+bool IsPlainText(std::string_view text) {
+  bool ascii = true;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || c == '"' || c == '\\') return false;
+    ascii &= byte < 0x80;
+  }
+  return ascii || utf8::IsValid(text);
+}
 
 json::parse_options Options() {
   json::parse_options options;
@@ -166,12 +192,47 @@ json::parse_options Options() {
 struct ChunkScanner::Parser {
   json::basic_parser<Handler> parser{Options()};
   Plain plain;
+  // What stood around the content of the last chunk that was parsed. The chunks of an answer differ
+  // in nothing else: where these bytes are the same and what is between them is the inside of a
+  // string, the text has the same structure, and only the content is another. Empty: none is known.
+  std::string before;
+  std::string behind;
+
+  const Plain* MatchLast(std::string_view text);
+  void Learn(std::string_view text);
 };
+
+const ChunkScanner::Plain* ChunkScanner::Parser::MatchLast(std::string_view text) {
+  if (before.empty() || text.size() < before.size() + behind.size() || !text.starts_with(before) ||
+      !text.ends_with(behind)) {
+    return nullptr;
+  }
+  text.remove_prefix(before.size());
+  text.remove_suffix(behind.size());
+  if (!IsPlainText(text)) return nullptr;
+  plain = {text, false};
+  return &plain;
+}
+
+void ChunkScanner::Parser::Learn(std::string_view text) {
+  before.clear();
+  const char* const content = parser.handler().content_at();
+  if (content == nullptr || plain.thought) return;
+  // An empty content may be a view of nothing.
+  if (std::less<>()(content, text.data()) || std::less<>()(text.data() + text.size(), content))
+    return;
+  const auto begin = static_cast<size_t>(content - text.data());
+  before = text.substr(0, begin);
+  behind = text.substr(begin + plain.content.size());
+  // Between quotes, or it is not what it seems.
+  if (!before.ends_with('"') || !behind.starts_with('"')) before.clear();
+}
 
 ChunkScanner::ChunkScanner() : parser_(std::make_unique<Parser>()) {}
 ChunkScanner::~ChunkScanner() = default;
 
 const ChunkScanner::Plain* ChunkScanner::Scan(std::string_view text) {
+  if (const Plain* plain = parser_->MatchLast(text)) return plain;
   auto& parser = parser_->parser;
   parser.reset();
   parser.handler().Reset();
@@ -179,6 +240,7 @@ const ChunkScanner::Plain* ChunkScanner::Scan(std::string_view text) {
   const size_t n = parser.write_some(false, text.data(), text.size(), error);
   if (error || n != text.size() || !parser.done() || !parser.handler().complete()) return nullptr;
   parser_->plain = parser.handler().plain();
+  parser_->Learn(text);
   return &parser_->plain;
 }
 

@@ -15,7 +15,7 @@ class ChunkScanner {
   ~ChunkScanner();
 
   struct Plain {
-    std::string_view content;  // valid until the next Scan
+    std::string_view content;  // valid until the next Scan, and no longer than the scanned text
     bool thought = false;      // there is text in reasoning_content or reasoning
   };
   // Null for whatever is not a chunk.completion.chunk with at most content and thoughts in its

@@ -130,5 +130,33 @@ TEST(ChunkScannerTest, ReadsWhatATreeHoldsWhateverByteIsChanged) {
   EXPECT_GT(n_read, 1000);
 }
 
+// A scanner that has read a chunk reads the next one as one that has not, whatever was changed,
+// left out or put in.
+TEST(ChunkScannerTest, WhatWasReadBeforeChangesNothing) {
+  for (const std::string good :
+       {R"({"id":"1","choices":[{"index":0,"delta":{"content":"word"},"finish_reason":null}]})",
+        R"({"choices":[{"delta":{"content":""}}]})",
+        R"({"choices":[{"delta":{"content":"a","content":"b"}}]})",
+        R"({"choices":[{"delta":{"reasoning":"","content":"\u00fc"}}],"x":"content"})"}) {
+    ChunkScanner scanner;
+    const auto compare = [&](const std::string& text) {
+      scanner.Scan(good);
+      const auto* plain = scanner.Scan(text);
+      const auto fresh = Scan(text);
+      ASSERT_EQ(plain != nullptr, fresh.has_value()) << text;
+      if (fresh) EXPECT_EQ((Seen{std::string(plain->content), plain->thought}), *fresh) << text;
+    };
+    for (size_t at = 0; at <= good.size(); ++at) {
+      for (const std::string news : {"x", "\"", "\\", "\n", "\\n", "\xC3\xBC", "\xFF", "\x01",
+                                     "\",\"", "\",\"content\":\"", "}", "\"}}]}"}) {
+        compare(good.substr(0, at) + news + good.substr(at));
+        if (at < good.size()) compare(good.substr(0, at) + news + good.substr(at + 1));
+      }
+      compare(good.substr(0, at));
+      compare(good.substr(at));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tandem::gateway::upstream

@@ -81,7 +81,10 @@ struct UsageRecord {
   double e2e_ms = 0;
   std::optional<InterTokenSummary> itl;  // absent: no two pieces of text
   std::string receipt_json;              // the caller's, kept as it is; empty: none
-  bool trimmed = false;                  // decision_json was dropped because the writer was behind
+  // For whoever makes the receipt just before the record is written; not kept by themselves.
+  bool wants_receipt = false;
+  std::string answer_sha256;  // of the answer's text, hexadecimal; empty: there was none
+  bool trimmed = false;       // decision_json was dropped because the writer was behind
 };
 
 // "stop", "unavailable", ...: the finish reason's name or the failure code's.

@@ -26,9 +26,11 @@ std::chrono::milliseconds BackoffAfter(int n_failures, const UsageWriterOptions&
   return std::min(options.max_backoff, options.min_backoff * (int64_t{1} << doublings));
 }
 
-UsageWriter::UsageWriter(UsageStore* store, metrics::Registry* registry, UsageWriterOptions options)
+UsageWriter::UsageWriter(UsageStore* store, metrics::Registry* registry, UsageWriterOptions options,
+                         FinishRecords finish)
     : store_(store),
       options_(options),
+      finish_(std::move(finish)),
       written_(registry->GetCounter(kRecordsName, kRecordsHelp, {{"result", "written"}})),
       duplicates_(registry->GetCounter(kRecordsName, kRecordsHelp, {{"result", "duplicate"}})),
       lost_(registry->GetCounter(kRecordsName, kRecordsHelp, {{"result", "lost"}})),
@@ -96,11 +98,12 @@ void UsageWriter::Run() {
     });
     const size_t n = std::min(queue_.size(), options_.max_batch);
     const auto end = queue_.begin() + static_cast<ptrdiff_t>(n);
-    const std::vector<UsageRecord> batch(std::make_move_iterator(queue_.begin()),
-                                         std::make_move_iterator(end));
+    std::vector<UsageRecord> batch(std::make_move_iterator(queue_.begin()),
+                                   std::make_move_iterator(end));
     queue_.erase(queue_.begin(), end);
     queue_length_.Set(static_cast<double>(queue_.size()));
     lock.unlock();
+    if (finish_) finish_(batch);
     Write(batch);
     lock.lock();
     n_settled_ += batch.size();

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,6 +33,10 @@ struct UsageWriterOptions {
   std::chrono::milliseconds shutdown_timeout{5000};  // for what waits when the writer is destroyed
 };
 
+// The last work on records, once for each and together for all that are written together: what is
+// cheaper for many than for one, such as a signature. Thread: the writer's.
+using FinishRecords = std::function<void(std::span<UsageRecord>)>;
+
 // The wait after so many failures in a row (1, 2, ...).
 std::chrono::milliseconds BackoffAfter(int n_failures, const UsageWriterOptions& options);
 
@@ -41,8 +47,10 @@ std::chrono::milliseconds BackoffAfter(int n_failures, const UsageWriterOptions&
 // what was written is whole.
 class UsageWriter {
  public:
-  // `store` and `registry` must outlive this object, and nobody else writes through `store`.
-  UsageWriter(UsageStore* store, metrics::Registry* registry, UsageWriterOptions options = {});
+  // `store`, `registry` and what `finish` (may be empty) uses must outlive this object, and nobody
+  // else writes through `store`.
+  UsageWriter(UsageStore* store, metrics::Registry* registry, UsageWriterOptions options = {},
+              FinishRecords finish = {});
   // Writes what waits, for at most shutdown_timeout where the store fails.
   ~UsageWriter();
   UsageWriter(const UsageWriter&) = delete;
@@ -66,6 +74,7 @@ class UsageWriter {
 
   UsageStore* const store_;
   const UsageWriterOptions options_;
+  const FinishRecords finish_;
   metrics::Counter& written_;
   metrics::Counter& duplicates_;
   metrics::Counter& lost_;

@@ -1,6 +1,8 @@
 #include "gateway/usage/usage_writer.h"
 
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 
@@ -52,6 +54,21 @@ TEST_F(UsageWriterTest, BackoffDoublesUpToItsEnd) {
   EXPECT_EQ(BackoffAfter(6, options), milliseconds(3200));
   EXPECT_EQ(BackoffAfter(7, options), milliseconds(5000));
   EXPECT_EQ(BackoffAfter(1'000'000, options), milliseconds(5000));
+}
+
+TEST_F(UsageWriterTest, EveryRecordIsFinishedOnceThoughTheStoreFails) {
+  std::map<std::string, int> finished;
+  const Error away{ErrorCode::kUnavailable, "away", {}};
+  store_.FailNext({away, away, away});
+  UsageWriter writer(&store_, &registry_, Quick(), [&](std::span<UsageRecord> records) {
+    for (UsageRecord& record : records)
+      record.receipt_json = std::to_string(++finished[record.request_id]);
+  });
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(writer.Submit(Record(std::to_string(i))));
+  ASSERT_TRUE(writer.Flush(kPatience));
+  EXPECT_GE(Failures(), 3u);
+  ASSERT_THAT(finished, SizeIs(50));
+  for (const auto& [id, record] : store_.records()) EXPECT_EQ(record.receipt_json, "1") << id;
 }
 
 TEST_F(UsageWriterTest, EverySubmittedRecordIsWrittenOnce) {
