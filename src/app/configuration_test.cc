@@ -37,6 +37,7 @@ context = 2048
 threads = 3
 kv_type = "f16"
 keep_alive_s = 30
+anonymous_pull = true
 drivers = ["/opt/npu.so"]
 speculation = "ngram"
 huge_pages = "auto"
@@ -189,6 +190,7 @@ TEST(ConfigurationTest, EveryFieldIsRead) {
   EXPECT_EQ(c.server.threads, 3);
   EXPECT_EQ(c.server.kv_precision, engine::KvPrecision::kF16);
   EXPECT_EQ(c.server.keep_alive, milliseconds(30'000));
+  EXPECT_TRUE(c.server.anonymous_pull);
   EXPECT_THAT(c.server.drivers, ElementsAre("/opt/npu.so"));
   EXPECT_EQ(c.server.speculation, engine::SpeculationMode::kNgram);
   EXPECT_EQ(c.server.huge_pages, engine::HugePages::kAuto);

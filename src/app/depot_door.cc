@@ -76,9 +76,10 @@ void DepotDoor::Handle(net::HttpRequest request, std::shared_ptr<net::HttpRespon
                           {"Docker-Distribution-API-Version", "registry/2.0"}};
   // What clients of registries answer with the password that they were given.
   if (unknown) headers.Set("WWW-Authenticate", "Basic realm=\"tandem\"");
-  response->SendFull(unknown ? 401 : 500, std::move(headers),
-                     fleet::Registry::ErrorBody(unknown ? "UNAUTHORIZED" : "UNKNOWN",
-                                                unknown ? error.message : "keys cannot be checked"));
+  response->SendFull(
+      unknown ? 401 : 500, std::move(headers),
+      fleet::Registry::ErrorBody(unknown ? "UNAUTHORIZED" : "UNKNOWN",
+                                 unknown ? error.message : "keys cannot be checked"));
 }
 
 std::unique_ptr<net::BodySink> DepotDoor::OpenBody(const net::HttpRequest& head,
@@ -138,14 +139,14 @@ Result<gateway::PackageDepot::Package> DepotDoor::Find(const Question& question)
   const auto path = [&](std::string_view sha256) {
     return fmt::format("/v2/{}/blobs/sha256:{}", repository, sha256);
   };
-  Package package{.model = found->model,
-                  .quantization = found->quantization,
-                  .manifest_path = fmt::format("/v2/{}/manifests/sha256:{}", repository,
-                                               manifest.digest()),
-                  .manifest_sha256 = manifest.digest(),
-                  .files = {},
-                  .signature_hex = {},
-                  .key_id = {}};
+  Package package{
+      .model = found->model,
+      .quantization = found->quantization,
+      .manifest_path = fmt::format("/v2/{}/manifests/sha256:{}", repository, manifest.digest()),
+      .manifest_sha256 = manifest.digest(),
+      .files = {},
+      .signature_hex = {},
+      .key_id = {}};
   std::vector<fleet::ManifestFile> files = manifest.files;
   if (manifest.chunks) files.push_back(*manifest.chunks);
   for (const fleet::ManifestFile& file : files) {

@@ -23,9 +23,8 @@ struct DepotDoorOptions {
 };
 
 // A key of the scope admin may push; any key of the scope chat may pull the models that its policy
-// names. Keys come as "Bearer KEY", or as the password of "Basic" with any user, as skopeo and other
-// clients of registries send them.
-// Thread: any. What it is made of outlives it.
+// names. Keys come as "Bearer KEY", or as the password of "Basic" with any user, as skopeo and
+// other clients of registries send them. Thread: any. What it is made of outlives it.
 class DepotDoor final : public gateway::PackageDepot {
  public:
   // Errors: those of Depot::Open and OpenDepotKey.
@@ -46,8 +45,7 @@ class DepotDoor final : public gateway::PackageDepot {
 
  private:
   DepotDoor(fleet::Depot depot, crypto::SigningKey key, const fleet::Fleet* fleet,
-            gateway::auth::KeyRing* keys, const Clock* clock,
-            DepotDoorOptions options);
+            gateway::auth::KeyRing* keys, const Clock* clock, DepotDoorOptions options);
 
   // What the caller may do. Errors: kUnauthenticated; those of the key ring.
   Result<fleet::RegistryAccess> Access(const net::Headers& headers) const;

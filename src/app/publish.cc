@@ -66,8 +66,7 @@ Result<fleet::Manifest> PublishModel(const fleet::Fleet& fleet, const fleet::Dep
 
   // One at a time, also among processes: the file has one name, so that a killed one leaves one.
   const fs::path folder = depot.directory() / "incoming";
-  TANDEM_ASSIGN_OR_RETURN(const os::FileLock lock,
-                          os::FileLock::Acquire(folder / "publish.lock"));
+  TANDEM_ASSIGN_OR_RETURN(const os::FileLock lock, os::FileLock::Acquire(folder / "publish.lock"));
   const ScratchFile package(folder / "publish.tandem");
   TANDEM_ASSIGN_OR_RETURN(const bool is_package, engine::IsPackage(model.path));
   if (is_package) {
@@ -102,9 +101,8 @@ Result<fleet::Manifest> PublishModel(const fleet::Fleet& fleet, const fleet::Dep
   }
   if (!options.license_file.empty()) {
     TANDEM_ASSIGN_OR_RETURN(std::string text, os::ReadFile(options.license_file, kMaxLicenseBytes));
-    request.documents.push_back({.name = "LICENSE",
-                                 .media_type = fleet::oci::kLicenseType,
-                                 .content = std::move(text)});
+    request.documents.push_back(
+        {.name = "LICENSE", .media_type = fleet::oci::kLicenseType, .content = std::move(text)});
   }
   request.manifest = std::move(manifest);
   return fleet::Publish(depot, std::move(request), key, options.stop);

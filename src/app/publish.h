@@ -1,5 +1,5 @@
-// `tandem publish`, and what the server's depot does by itself for bundled models: a model becomes a
-// package, and the package with what belongs to it becomes an entry of the depot.
+// `tandem publish`, and what the server's depot does by itself for bundled models: a model becomes
+// a package, and the package with what belongs to it becomes an entry of the depot.
 #pragma once
 
 #include <filesystem>

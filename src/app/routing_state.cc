@@ -205,7 +205,7 @@ Status SqlStrategyArchive::Keep(std::string_view digest, std::string_view json) 
       {digest, json, UnixSeconds(clock_->SystemNow())}));
   TANDEM_RETURN_IF_ERROR(transaction.Execute(
       "DELETE FROM strategies WHERE digest NOT IN "
-      "(SELECT digest FROM strategies ORDER BY last_used DESC, digest LIMIT $1)",
+      "(SELECT digest FROM strategies ORDER BY last_used DESC, digest DESC LIMIT $1)",
       {kMaxKept}));
   return transaction.Commit();
 }

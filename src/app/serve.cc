@@ -19,8 +19,8 @@
 #include "app/configuration_door.h"
 #include "app/deployer.h"
 #include "app/deployment_desk.h"
-#include "app/device_advice.h"
 #include "app/depot_door.h"
+#include "app/device_advice.h"
 #include "app/engine_pool.h"
 #include "app/keys.h"
 #include "app/models.h"
@@ -298,20 +298,19 @@ Status Serve(LiveConfiguration* configuration, const std::filesystem::path& data
   SqlStrategyArchive strategies(&database, &clock);
   TANDEM_ASSIGN_OR_RETURN(auto first_table, MakeRoutingTable(*first.value, first.sha256, prices,
                                                              UnixMilliseconds(clock)));
-  TANDEM_ASSIGN_OR_RETURN(
-      const auto dispatcher,
-      gateway::dispatch::Dispatcher::Create(
-          {.clock = &clock,
-           .timers = &timers,
-           .targets = models.get(),
-           .conversations = conversations.get(),
-           .records = &books,
-           .random = Random,
-           .audit = gateway::admin::Admin::AuditOf(&keys->audit()),
-           .canary_store = &canary_store,
-           .node = NewNodeName(),
-           .strategies = &strategies},
-          std::move(first_table)));
+  TANDEM_ASSIGN_OR_RETURN(const auto dispatcher,
+                          gateway::dispatch::Dispatcher::Create(
+                              {.clock = &clock,
+                               .timers = &timers,
+                               .targets = models.get(),
+                               .conversations = conversations.get(),
+                               .records = &books,
+                               .random = Random,
+                               .audit = gateway::admin::Admin::AuditOf(&keys->audit()),
+                               .canary_store = &canary_store,
+                               .node = NewNodeName(),
+                               .strategies = &strategies},
+                              std::move(first_table)));
   ShowBreakers(dispatcher.get(), &usage_metrics);
 
   // Another configuration reaches all of it or nothing.

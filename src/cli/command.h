@@ -69,7 +69,7 @@ void AddLogitsCommand(CLI::App* app, Action* action);
 void AddRunCommand(CLI::App* app, Action* action);
 void AddPackCommand(CLI::App* app, Action* action);
 void AddBenchCommand(CLI::App* app, Action* action);
-void AddModelCommands(CLI::App* app, Action* action);   // pull, verify, repair, list, show, rm
+void AddModelCommands(CLI::App* app, Action* action);  // pull, verify, repair, list, show, rm
 void AddPublishCommand(CLI::App* app, Action* action);
 void AddDeployCommands(CLI::App* app, Action* action);  // deploy, rollback, driver
 void AddCatalogueCommand(CLI::App* app, Action* action);

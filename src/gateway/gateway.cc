@@ -403,18 +403,18 @@ void Gateway::DescribeDownload(Call& call) {
   auto question = ParseDownload(call.request.body);
   if (!question) return SendFailure(call, question.error());
   const auth::KeyPolicy& policy = call.principal.policy;
-  if (!policy.models.empty() && std::ranges::find(policy.models, question->model) == policy.models.end()) {
+  if (!policy.models.empty() &&
+      std::ranges::find(policy.models, question->model) == policy.models.end()) {
     return SendFailure(call, {FailureCode::kModelNotFound,
                               fmt::format("this key may not use '{}'", question->model), "model"});
   }
   std::string base_url = BaseUrl(call.request.headers);
   auto kept = std::make_shared<Call>(std::move(call));
-  parts_.packages->Describe(
-      *question, [kept, question = *question,
-                  base_url = std::move(base_url)](Result<PackageDepot::Package> package) {
-        if (!package) return SendFailure(*kept, DownloadFailure(package.error()));
-        SendJson(*kept, 200, DownloadBody(question, *package, base_url));
-      });
+  parts_.packages->Describe(*question, [kept, question = *question, base_url = std::move(base_url)](
+                                           Result<PackageDepot::Package> package) {
+    if (!package) return SendFailure(*kept, DownloadFailure(package.error()));
+    SendJson(*kept, 200, DownloadBody(question, *package, base_url));
+  });
 }
 
 void Gateway::ListModels(Call& call) {

@@ -72,17 +72,16 @@ std::string DownloadBody(const PackageDepot::Question& question,
                                  {"sha256", file.sha256},
                                  {"media_type", file.media_type}});
   }
-  json::object body = {
-      {"status", "ready"},
-      {"model_name", package.model},
-      {"quantization", package.quantization},
-      {"target_platform", question.target_platform},
-      {"size_mb", static_cast<double>(size_bytes) / (1 << 20)},
-      {"manifest_digest", fmt::format("sha256:{}", package.manifest_sha256)},
-      {"manifest_url", fmt::format("{}{}", base_url, package.manifest_path)},
-      {"files", std::move(files)},
-      {"signature", nullptr},
-      {"signature_key_id", nullptr}};
+  json::object body = {{"status", "ready"},
+                       {"model_name", package.model},
+                       {"quantization", package.quantization},
+                       {"target_platform", question.target_platform},
+                       {"size_mb", static_cast<double>(size_bytes) / (1 << 20)},
+                       {"manifest_digest", fmt::format("sha256:{}", package.manifest_sha256)},
+                       {"manifest_url", fmt::format("{}{}", base_url, package.manifest_path)},
+                       {"files", std::move(files)},
+                       {"signature", nullptr},
+                       {"signature_key_id", nullptr}};
   if (!package.signature_hex.empty()) {
     body["signature"] = package.signature_hex;
     body["signature_key_id"] = package.key_id;

@@ -91,7 +91,8 @@ std::optional<BasicCredentials> ParseBasicCredentials(std::string_view authoriza
   int n_bits = 0;
   for (const char c : text) {
     const size_t value =
-        std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/").find(c);
+        std::string_view("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+            .find(c);
     if (value == std::string_view::npos) return std::nullopt;
     bits = (bits << 6 | static_cast<uint32_t>(value)) & 0xFFFFFF;
     n_bits += 6;

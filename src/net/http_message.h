@@ -70,9 +70,9 @@ struct HttpRequest {
   std::string path;    // target up to the '?', still percent-encoded
   std::string query;   // target after the '?', still percent-encoded; empty where there is none
   Headers headers;
-  std::string body;            // complete, with any chunked coding removed
+  std::string body;                               // complete, with any chunked coding removed
   std::shared_ptr<BodySink> body_sink = nullptr;  // what took the body instead
-  std::string remote_address;  // "127.0.0.1:40312", "[::1]:40312"
+  std::string remote_address;                     // "127.0.0.1:40312", "[::1]:40312"
 };
 
 // "a%20b" -> "a b". '+' stays '+'. Nothing for a bad or truncated escape.

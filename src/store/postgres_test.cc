@@ -63,9 +63,9 @@ TEST_P(PostgresTest, NameIsHeldByOneUntilItsConnectionIsLost) {
   ASSERT_TRUE(lock && *lock);
   EXPECT_FALSE(*other->TryHold("canary"));
   EXPECT_TRUE(*other->TryHold("something else"));
-  ASSERT_TRUE(other->Execute(
-      "SELECT pg_terminate_backend(pid, 10000) FROM pg_locks "
-      "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"));
+  ASSERT_TRUE(
+      other->Execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_locks "
+                     "WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"));
   EXPECT_FALSE((*lock)->Held());
   EXPECT_FALSE((*lock)->Held());
   auto next = other->TryHold("canary");

@@ -208,13 +208,10 @@ test('manifests that name what is not there, and names that are none, are refuse
     ['/v2/new/manifests/v1', '{', 400, 'MANIFEST_INVALID'],
     ['/v2/new/manifests/v1', { schemaVersion: 1 }, 400, 'MANIFEST_INVALID'],
     ['/v2/New/manifests/v1', {}, 400, 'NAME_INVALID'],
-    ['/v2/../manifests/v1', {}, 404, 'NAME_UNKNOWN'],
-    ['/v2/new/manifests/%2e%2e', {}, 400, 'MANIFEST_INVALID'],
   ];
   for (const [path, body, status, code] of codes) {
     const reply = await put(path, body);
     const text = await reply.text();
-    if (path.includes('..')) continue; // fetch resolves it before it is sent
     assert.equal(reply.status, status, `${path}: ${text}`);
     assert.equal(JSON.parse(text).errors[0].code, code, path);
   }
@@ -282,7 +279,7 @@ function makeLayout(folder, name, size, chunkBytes) {
     schemaVersion: 2,
     mediaType: 'application/vnd.oci.image.manifest.v1+json',
     artifactType: 'application/vnd.tandem.model.v1',
-    config: put(Buffer.from('{}'), 'application/vnd.tandem.model.config.v1+json'),
+    config: put(Buffer.from('{}'), 'application/vnd.oci.image.config.v1+json'),
     layers: [
       put(weights, 'application/vnd.tandem.model.gguf.v1', 'weights.gguf'),
       put(list, 'application/vnd.tandem.model.chunks.v1+json', 'chunks.json'),

@@ -185,7 +185,7 @@ test('doctor: what this device is, as text and JSON', () => {
 
 test('catalogue: what is shipped', () => {
   const models = JSON.parse(call(['catalogue', 'list', '--json']));
-  assert.deepEqual(models.map((model) => model.name), ['phi-4-mini', 'mimo-7b', 'deepseek-v3.2', 'demo']);
+  assert.deepEqual(models.map((model) => model.name), ['phi-4-mini', 'mimo-7b', 'deepseek-v3.2', 'demo', 'demo-mtp']);
   assert.equal(models[0].sources[0].hub, 'bartowski/microsoft_Phi-4-mini-instruct-GGUF');
   assert.equal(models[2].origin, 'cloud');
   const demo = JSON.parse(call(['catalogue', 'show', 'demo', '--json']));

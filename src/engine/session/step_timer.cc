@@ -89,7 +89,9 @@ Result<std::vector<double>> StepTimer::Decode(int32_t n_sequences, int32_t depth
     for (int32_t i = 0; i < n_sequences; ++i) {
       const auto at = static_cast<size_t>(i);
       tokens[at] = TokenAt(i, depth + step, executor_->vocab_size());
-      batch[at] = {.slot = &slot(i), .token_ids = {&tokens[at], 1}, .n_logit_rows = 1};
+      // What a greedy answer wants.
+      batch[at] = {
+          .slot = &slot(i), .token_ids = {&tokens[at], 1}, .n_logit_rows = 1, .wanted = {.top = 1}};
     }
     const SteadyTime begin = clock_->Now();
     TANDEM_RETURN_IF_ERROR(executor_->Step(batch, logits_));

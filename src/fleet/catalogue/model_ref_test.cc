@@ -54,9 +54,8 @@ TEST(ModelRefTest, OtherWordsAreNames) {
 }
 
 TEST(ModelRefTest, MalformedReferencesAreRefusedWithTheParameter) {
-  for (const std::string_view text :
-       {"", "hf.co/a", "hf.co/a/b/c", "hf.co/a/b:", "hf.co/a/b:../c", "hf.co/../b", "a b", ".x",
-        "https://example.org/a/b", "dir/", "m\xC3\xA9"}) {
+  for (const std::string_view text : {"", "hf.co/a", "hf.co/a/b/c", "hf.co/a/b:", "hf.co/a/b:../c",
+                                      "hf.co/../b", "a b", ".x", "dir/", "m\xC3\xA9"}) {
     const auto ref = Parse(text);
     ASSERT_FALSE(ref) << text;
     EXPECT_EQ(ref.error().code, ErrorCode::kInvalidArgument) << text;

@@ -166,8 +166,7 @@ Result<ImageManifest> ParseManifest(std::string_view text) {
   const auto artifact_type = OptionalText(object, "artifactType");
   if (!artifact_type) return BadField("artifactType");
   manifest.artifact_type = *artifact_type;
-  TANDEM_ASSIGN_OR_RETURN(manifest.config,
-                          ParseDescriptor(object.if_contains("config"), "config"));
+  TANDEM_ASSIGN_OR_RETURN(manifest.config, ParseDescriptor(object.if_contains("config"), "config"));
   TANDEM_ASSIGN_OR_RETURN(manifest.layers, ParseDescriptors(object, "layers"));
   TANDEM_ASSIGN_OR_RETURN(manifest.annotations, ParseAnnotations(object));
   return manifest;

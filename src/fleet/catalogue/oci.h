@@ -19,7 +19,7 @@ inline constexpr std::string_view kIndexType = "application/vnd.oci.image.index.
 
 // A model of Tandem's, and its parts.
 inline constexpr std::string_view kModelType = "application/vnd.tandem.model.v1";
-inline constexpr std::string_view kConfigType = "application/vnd.tandem.model.config.v1+json";
+inline constexpr std::string_view kConfigType = "application/vnd.oci.image.config.v1+json";
 inline constexpr std::string_view kPackageType = "application/vnd.tandem.model.package.v1";
 inline constexpr std::string_view kGgufType = "application/vnd.tandem.model.gguf.v1";
 inline constexpr std::string_view kTokenizerType = "application/vnd.tandem.model.tokenizer.v1";
@@ -57,9 +57,7 @@ struct ImageManifest {
   std::vector<Descriptor> layers;
   Annotations annotations;
 
-  bool is_model() const {
-    return artifact_type == kModelType || config.media_type == kConfigType;
-  }
+  bool is_model() const { return artifact_type == kModelType || config.media_type == kConfigType; }
   std::string_view Annotation(std::string_view name) const;
 };
 

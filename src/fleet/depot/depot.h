@@ -3,7 +3,8 @@
 // connection; fetch brings the bytes, fleet.h joins the two.
 //
 //   DIR/oci-layout, DIR/index.json   the layout: index.json names the manifest of each model
-//   DIR/blobs/sha256/HEX             a whole file, a manifest, ...: verified before it appears here,
+//   DIR/blobs/sha256/HEX             a whole file, a manifest, ...: verified before it appears
+//   here,
 //                                    never changed
 //   DIR/incoming/HEX.part*           a download under way (net/download.h)
 //   DIR/uploads/*                    what clients of the registry are sending (uploads.h)

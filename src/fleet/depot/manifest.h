@@ -17,7 +17,7 @@ namespace tandem::fleet {
 struct ManifestFile {
   std::string name;  // what the file is called for those who open it; safe as a file name
   uint64_t size_bytes = 0;
-  std::string sha256;  // of its content, which is its address among the blobs
+  std::string sha256;           // of its content, which is its address among the blobs
   std::string media_type = {};  // oci.h; empty: by the name's suffix
 };
 
@@ -27,8 +27,8 @@ struct Manifest {
   std::string repo = {};
   std::string revision = {};
   std::string quant = {};
-  std::string license = {};  // as the catalogue knows it; empty: unknown
-  std::string origin = {};   // the URL that it was pulled from where that was a depot
+  std::string license = {};              // as the catalogue knows it; empty: unknown
+  std::string origin = {};               // the URL that it was pulled from where that was a depot
   std::vector<ManifestFile> files = {};  // the one to open first; without the list of chunks
   std::optional<ManifestFile> chunks = {};
   // For a model that stays where it is: its absolute path and size; `files` is then empty.

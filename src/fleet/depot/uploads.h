@@ -2,7 +2,8 @@
 // name them.
 //
 //   DIR/uploads/ID    the bytes so far; locked (flock) by the process that writes them
-//   DIR/uploads/HEX   an empty file, locked while that blob waits: it keeps the blob from being freed
+//   DIR/uploads/HEX   an empty file, locked while that blob waits: it keeps the blob from being
+//   freed
 //
 // What a process left that died is not locked, and goes with the next Uploads or the next Remove.
 #pragma once
@@ -92,7 +93,7 @@ class Uploads {
   void ReleaseLocked(const Waiting& waiting);
 
   const Depot* const depot_;
-  mutable std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;                                             // guards what follows
   std::map<std::string, std::unique_ptr<Upload>, std::less<>> uploads_;  // null: taken
   std::deque<Waiting> waiting_;
 };

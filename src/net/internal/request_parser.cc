@@ -146,10 +146,10 @@ void RequestParser::on_header_impl(ErrorCodeOut& ec) {
 }
 
 void RequestParser::RefuseBody(ErrorCodeOut& ec) {
-  Refuse(413, ErrorCode::kResourceExhausted,
-         fmt::format("the request's body is larger than the {} bytes allowed",
-                     limits_.max_body_bytes),
-         ec);
+  Refuse(
+      413, ErrorCode::kResourceExhausted,
+      fmt::format("the request's body is larger than the {} bytes allowed", limits_.max_body_bytes),
+      ec);
 }
 
 void RequestParser::on_chunk_header_impl(std::uint64_t size, BeastView, ErrorCodeOut& ec) {

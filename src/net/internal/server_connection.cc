@@ -147,7 +147,8 @@ void ServerConnection::RefuseAndClose(int status, const Error& error) {
 
 void ServerConnection::ContinueReading() {
   if (is_closed_ || waiting_readable_) return;
-  if (end_of_input_ || paused_ || (in_.size() >= kMaxAheadBytes && !parser_)) return WatchForReset();
+  if (end_of_input_ || paused_ || (in_.size() >= kMaxAheadBytes && !parser_))
+    return WatchForReset();
   waiting_readable_ = true;
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const error_code& ec) {
     self->waiting_readable_ = false;
@@ -206,12 +207,11 @@ void ServerConnection::Resume() {
 }
 
 std::unique_ptr<BodySink> ServerConnection::OpenBody(const HttpRequest& head) {
-  return shard_->server->options.open_body(
-      head, [weak = weak_from_this(), loop = shard_->loop] {
-        boost::asio::post(loop->context, [weak] {
-          if (const auto self = weak.lock()) self->Resume();
-        });
-      });
+  return shard_->server->options.open_body(head, [weak = weak_from_this(), loop = shard_->loop] {
+    boost::asio::post(loop->context, [weak] {
+      if (const auto self = weak.lock()) self->Resume();
+    });
+  });
 }
 
 void ServerConnection::Consume(std::string_view data) {

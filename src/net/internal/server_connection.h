@@ -127,7 +127,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool end_of_input_ = false;
   bool lingering_ = false;  // all sent, our side shut; waiting for the client to close
   bool sent_continue_ = false;
-  bool paused_ = false;     // the body's sink has enough
+  bool paused_ = false;  // the body's sink has enough
   bool is_closed_ = false;
   struct {
     std::string head;       // status line and headers, interim responses, chunk size
