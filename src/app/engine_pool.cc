@@ -18,6 +18,12 @@ uint64_t LimitOrMachine(uint64_t limit_bytes) {
   return status ? status->limit_bytes : 0;
 }
 
+// Not the pool's own: a lease that outlives the pool reads the time once more.
+const Clock* MachineClock() {
+  static const RealClock clock;
+  return &clock;
+}
+
 }  // namespace
 
 EnginePool::Lease::Lease(std::shared_ptr<Slot> slot) : slot_(std::move(slot)) {
@@ -46,7 +52,7 @@ engine::Engine* EnginePool::Lease::operator->() const {
 
 EnginePool::EnginePool(const EnginePoolOptions& options, Loader loader)
     : options_(options),
-      clock_(options_.clock != nullptr ? options_.clock : &real_clock_),
+      clock_(options_.clock != nullptr ? options_.clock : MachineClock()),
       loader_(loader ? std::move(loader) : Loader(engine::Engine::Load)),
       limit_bytes_(LimitOrMachine(options_.engine.memory_limit_bytes)),
       jobs_(options_.max_waiting_loads),

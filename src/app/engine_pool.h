@@ -114,7 +114,6 @@ class EnginePool {
   void RunJanitor(const std::stop_token& stop);
 
   const EnginePoolOptions options_;
-  const RealClock real_clock_;
   const Clock* const clock_;
   const Loader loader_;
   const uint64_t limit_bytes_;

@@ -224,7 +224,9 @@ Result<std::shared_ptr<const Driver>> Driver::Load(const std::filesystem::path& 
   }
   std::shared_ptr<Driver> driver(new Driver);
   driver->path_ = absolute;
-  driver->library_ = dlopen(absolute.c_str(), RTLD_NOW | RTLD_LOCAL);
+  // The code stays in memory: vendors' libraries leave threads, thread-local destructors and static
+  // state behind, which dlclose() would pull the ground from.
+  driver->library_ = dlopen(absolute.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (driver->library_ == nullptr) {
     return Err(ErrorCode::kUnsupported, "driver {}: {}", absolute.filename().string(), dlerror());
   }

@@ -85,7 +85,8 @@ void softmax_s16_s32_1x1_scalar(const int32_t* dots, int n, float query_scale,
   float largest = 0;
   for (int p = 0; p < n; ++p) {
     scores[p] *= value_scales[p];
-    if (!(scores[p] <= largest)) largest = scores[p];
+    // A NaN stays: nothing is greater.
+    if (scores[p] > largest || std::isnan(scores[p])) largest = scores[p];
   }
   std::fill_n(weights, kTilePositions, int16_t{0});
   if (!(largest >= kTinyCode && largest <= 3e38F)) {
