@@ -20,6 +20,7 @@ using gateway::dispatch::CanaryPlan;
 using gateway::dispatch::CanaryStatus;
 using gateway::dispatch::StoredCanary;
 using std::chrono::seconds;
+using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::UnorderedElementsAre;
 
@@ -63,6 +64,13 @@ class RoutingStateTest : public store::DatabaseTestOf {
         },
         node->store.get(), name);
     return node;
+  }
+  static void Record(Node& node, int n) {
+    for (int i = 0; i < n; ++i) {
+      for (const bool canary : {false, true}) {
+        node.control->Record({.canary = canary, .ttft_ms = 100, .ms_per_token = 20});
+      }
+    }
   }
 
   FakeClock clock_;
@@ -126,6 +134,44 @@ TEST_P(RoutingStateTest, StrategiesAreFoundAfterARestart) {
   }
   EXPECT_EQ(archive.Find("d1").value(), std::nullopt) << "the oldest goes";
   EXPECT_EQ(archive.Find("n0").value(), "{}");
+}
+
+// Neither node has enough samples by itself; the decision is one, and both follow it. When the node
+// that decides is gone, the other one does.
+TEST_P(RoutingStateTest, TwoNodesAreJudgedByTheirSumAndEitherMayDecide) {
+  if (!postgres()) GTEST_SKIP() << "a file is for one node";
+  auto a = Start("a");
+  const auto b = Start("b");
+  ASSERT_TRUE(a->control->Start(Plan(), "ops"));
+  ASSERT_TRUE(a->control->Sync());
+  ASSERT_TRUE(b->control->Sync());
+  EXPECT_TRUE(a->control->Read()->decides);
+  EXPECT_FALSE(b->control->Read()->decides);
+  // The plan asks for 30 of the canary, but a baseline's p99 wants ten samples beyond it, so 1,000.
+  const auto grow = [&](Node& node) {
+    Record(node, 600);
+    ASSERT_TRUE(node.control->Sync());
+  };
+  clock_.Advance(seconds(11));
+  grow(*a);
+  EXPECT_EQ(a->control->Read()->step, 0) << "one node alone has too few";
+  grow(*b);
+  EXPECT_EQ(b->control->Read()->step, 0) << "it is not the one that decides";
+  ASSERT_TRUE(a->control->Sync());
+  ASSERT_TRUE(b->control->Sync());
+  EXPECT_EQ(a->control->Read()->step, 1);
+  EXPECT_EQ(b->control->Read()->step, 1);
+  EXPECT_THAT(a->audit, ElementsAre("CANARY_START", "CANARY_STEP"));
+  EXPECT_THAT(b->audit, IsEmpty());
+
+  clock_.Advance(seconds(11));
+  grow(*a);
+  EXPECT_EQ(a->control->Read()->step, 1) << "what was seen in the step before does not count";
+  a.reset();  // what it saw stays
+  grow(*b);
+  EXPECT_TRUE(b->control->Read()->decides);
+  EXPECT_EQ(b->control->Read()->step, 2);
+  EXPECT_THAT(b->audit, ElementsAre("CANARY_STEP"));
 }
 
 }  // namespace
