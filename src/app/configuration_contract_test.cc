@@ -124,7 +124,7 @@ TEST(ContractConfigurationTest, TheSameModelAtTwoPlaces) {
                   "fallback": {"model": "deepseek-v3.2"}})"),
       ElementsAre("cloud deepseek-v3.2 at https://mine/v1 as ",
                   "cloud deepseek-v3.2-fallback = deepseek-v3.2 at https://api.deepseek.com/v1 as "
-                  "deepseek-chat"));
+                  "deepseek-flash"));
   EXPECT_THAT(ErrorOf(R"({"primary": {"model": "demo"}, "fallback": {"model": "demo"}})"),
               HasSubstr("c.json:1:54: fallback.model: is the primary's model on the same device"));
   EXPECT_THAT(ErrorOf(R"({"primary": {"model": "m", "base_url": "https://a/v1"},

@@ -104,7 +104,7 @@ TEST(UpstreamKeyTest, TheShippedStrategyNeedsNoCloudKey) {
   const gateway::upstream::UpstreamOptions& options = (*resolved)[0].options;
   EXPECT_EQ((*resolved)[0].disabled_reason, "");
   EXPECT_EQ(options.model, "deepseek-v3.2");
-  EXPECT_EQ(options.upstream_model, "deepseek-chat");
+  EXPECT_EQ(options.upstream_model, "deepseek-flash");
   EXPECT_EQ(options.base_url, "https://api.deepseek.com/v1");
   EXPECT_EQ(options.kind, gateway::upstream::UpstreamKind::kDeepSeek);
   EXPECT_EQ(options.api_key, "sk-1");
