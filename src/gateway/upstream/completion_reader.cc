@@ -3,9 +3,9 @@
 #include <array>
 #include <utility>
 
-#include <fmt/format.h>
 #include <boost/json.hpp>
 
+#include "gateway/openai/json_text.h"
 #include "gateway/upstream/upstream_error.h"
 
 namespace tandem::gateway::upstream {
@@ -17,7 +17,6 @@ namespace json = boost::json;
 constexpr size_t kMaxEventBytes = size_t{1} << 20;
 constexpr size_t kMaxWholeBytes = size_t{16} << 20;
 constexpr size_t kMaxCallBytes = size_t{1} << 20;
-constexpr int64_t kMaxCalls = 128;
 
 const json::object* ObjectAt(const json::object& object, std::string_view name) {
   const json::value* value = object.if_contains(name);
@@ -116,6 +115,7 @@ void CompletionReader::OnData(std::string_view data) {
   if (plain->thought) ++n_pieces_;
   if (plain->content.empty()) return;
   ++n_pieces_;
+  CloseCall();
   (*sink_)(TextDelta{.text = std::string(plain->content), .logprobs = {}});
 }
 
@@ -162,6 +162,7 @@ void CompletionReader::OnObject(std::string_view text) {
     }
     if (!piece.text.empty() || !piece.logprobs.empty()) {
       ++n_pieces_;
+      CloseCall();
       (*sink_)(std::move(piece));
     }
     const json::value* calls = delta->if_contains("tool_calls");
@@ -175,17 +176,10 @@ void CompletionReader::OnObject(std::string_view text) {
         const json::value* index = call->if_contains("index");
         const int64_t at = index && index->is_int64() ? index->get_int64() : position;
         ++position;
-        if (at < 0 || at >= kMaxCalls) {
-          return Fail(FailureCode::kUnavailable, "the upstream numbers its function calls wrongly");
-        }
-        PartialCall& partial = calls_[at];
-        if (const json::object* function = ObjectAt(*call, "function")) {
-          partial.name += StringAt(*function, "name");
-          partial.arguments += StringAt(*function, "arguments");
-        }
-        if (partial.name.size() + partial.arguments.size() > kMaxCallBytes) {
-          return Fail(FailureCode::kUnavailable, "the upstream's function call is too large");
-        }
+        const json::object* function = ObjectAt(*call, "function");
+        OnCallFragment(at, function ? StringAt(*function, "name") : "",
+                       function ? StringAt(*function, "arguments") : "");
+        if (ended_) return;
       }
     }
   }
@@ -199,22 +193,51 @@ void CompletionReader::OnObject(std::string_view text) {
                                                 : FinishReason::kStop;
 }
 
-void CompletionReader::FlushCalls() {
-  for (auto& [index, call] : calls_) {
-    boost::system::error_code error;
-    json::value arguments = json::parse(call.arguments.empty() ? "{}" : call.arguments, error);
-    // Arguments that are not JSON are the model's mistake; the application gets them as they are.
-    if (error) arguments = json::string(call.arguments);
-    const json::object object{{"name", call.name}, {"arguments", std::move(arguments)}};
-    (*sink_)(
-        TextDelta{.text = fmt::format("<tool_call>\n{}\n</tool_call>", json::serialize(object)),
-                  .logprobs = {}});
+void CompletionReader::OnCallFragment(int64_t index, std::string_view name,
+                                      std::string_view arguments) {
+  if (index < 0 || index >= kMaxCalls) {
+    return Fail(FailureCode::kUnavailable, "the upstream numbers its function calls wrongly");
   }
-  calls_.clear();
+  if (!call_ || call_->index != index) {
+    if (name.empty() && arguments.empty()) return;  // some send an empty one behind the last
+    CloseCall();
+    if (calls_seen_.test(static_cast<size_t>(index))) {
+      return Fail(FailureCode::kUnavailable, "the upstream mixes up its function calls");
+    }
+    calls_seen_.set(static_cast<size_t>(index));
+    call_ = OpenCall{.index = index, .name = {}};
+  }
+  call_->n_bytes += name.size() + arguments.size();
+  if (call_->n_bytes > kMaxCallBytes) {
+    return Fail(FailureCode::kUnavailable, "the upstream's function call is too large");
+  }
+  if (!call_->begun) call_->name += name;
+  if (!arguments.empty()) PassArguments(arguments);
+}
+
+void CompletionReader::PassArguments(std::string_view arguments) {
+  std::string text;
+  if (!call_->begun) {
+    text = "<tool_call>\n{\"name\":";
+    openai::AppendJsonString(call_->name, &text);
+    text += ",\"arguments\":\"";
+    call_->begun = true;
+  }
+  std::string quoted;
+  openai::AppendJsonString(arguments, &quoted);
+  text.append(quoted, 1, quoted.size() - 2);
+  (*sink_)(TextDelta{.text = std::move(text), .logprobs = {}});
+}
+
+void CompletionReader::CloseCall() {
+  if (!call_) return;
+  if (!call_->begun) PassArguments("{}");
+  call_.reset();
+  (*sink_)(TextDelta{.text = "\"}\n</tool_call>", .logprobs = {}});
 }
 
 void CompletionReader::Finish() {
-  FlushCalls();
+  CloseCall();
   ended_ = true;
   (*sink_)(Finished{.reason = *finish_reason_, .usage = usage_});
 }

@@ -1,8 +1,8 @@
 // An upstream's answer, from the bytes of an HTTP body to a provider's events.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,8 +21,11 @@ namespace tandem::gateway::upstream {
 // empty lines (DeepSeek), reasoning_content (left out: it is not part of the answer), usage in its
 // own chunk or in the last one, a missing [DONE], an error object in the middle of the stream,
 // finish_reason insufficient_system_resource. An upstream that reports no usage leaves it zero,
-// which no answer's prompt_tokens is otherwise. Function calls arrive in fragments; each is passed
-// on whole, as text in the form that gateway/openai's reader of function calls knows.
+// which no answer's prompt_tokens is otherwise. Function calls arrive in fragments and are passed
+// on as they come, one behind the other, as text in the form that gateway/openai's reader of
+// function calls knows: whoever watches the answer for loops sees those inside a call too.
+// Arguments are a JSON string there, so that they reach the application byte by byte, whether they
+// are JSON or not.
 //
 // Thread: one.
 class CompletionReader {
@@ -42,14 +45,21 @@ class CompletionReader {
   uint64_t n_pieces() const { return n_pieces_; }
 
  private:
-  struct PartialCall {
+  // Of which the end has not been seen.
+  struct OpenCall {
+    int64_t index = 0;
     std::string name;
-    std::string arguments;
+    size_t n_bytes = 0;
+    bool begun = false;  // its beginning has been passed on, with the name
   };
+
+  static constexpr int64_t kMaxCalls = 128;
 
   void OnData(std::string_view data);
   void OnObject(std::string_view text);
-  void FlushCalls();
+  void OnCallFragment(int64_t index, std::string_view name, std::string_view arguments);
+  void PassArguments(std::string_view arguments);
+  void CloseCall();
   void Finish();
   void Fail(FailureCode code, std::string message);
   void Fail(Failure failure);
@@ -59,7 +69,8 @@ class CompletionReader {
   net::SseParser parser_;
   ChunkScanner scanner_;
   std::string whole_;  // kWhole: the body so far
-  std::map<int64_t, PartialCall> calls_;
+  std::optional<OpenCall> call_;
+  std::bitset<kMaxCalls> calls_seen_;
   std::optional<FinishReason> finish_reason_;
   Usage usage_;
   uint64_t n_pieces_ = 0;

@@ -5,6 +5,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <boost/json.hpp>
+
+#include "gateway/openai/tool_calls.h"
 
 namespace tandem::gateway::upstream {
 namespace {
@@ -120,17 +123,64 @@ TEST(CompletionReaderTest, FinishReasonsAreTranslated) {
   EXPECT_EQ(reason("content_filter"), FinishReason::kContentFilter);
 }
 
-TEST(CompletionReaderTest, FunctionCallsArriveInFragmentsAndLeaveWhole) {
-  const Read read = ReadBody(
-      "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"id\":\"c\",\"function\":"
-      "{\"name\":\"find\",\"arguments\":\"\"}}]}}]}\n\n"
-      "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":"
-      "{\"arguments\":\"{\\\"q\\\":\"}}]}}]}\n\n"
-      "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":"
-      "{\"arguments\":\"1}\"}}]},\"finish_reason\":\"tool_calls\"}]}\n\n",
-      13);
-  ASSERT_TRUE(read.finished);
-  EXPECT_EQ(read.text, "<tool_call>\n{\"name\":\"find\",\"arguments\":{\"q\":1}}\n</tool_call>");
+// A chunk with a fragment of a function call.
+std::string Fragment(int index, const std::string& name, const std::string& arguments) {
+  return "data: " +
+         boost::json::serialize(boost::json::object{
+             {"choices",
+              {{{"delta",
+                 {{"tool_calls",
+                   {{{"index", index},
+                     {"function", {{"name", name}, {"arguments", arguments}}}}}}}}}}}}) +
+         "\n\n";
+}
+constexpr std::string_view kCallsEnd =
+    "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n";
+
+TEST(CompletionReaderTest, FunctionCallsArePassedOnAsTheyCome) {
+  std::vector<std::string> pieces;
+  EventSink sink = [&](const GenerateEvent& event) {
+    if (const auto* delta = std::get_if<TextDelta>(&event)) pieces.push_back(delta->text);
+  };
+  CompletionReader reader(CompletionReader::Form::kStream, &sink);
+  for (const auto& [name, arguments] :
+       {std::pair("find", ""), {"", "{\"q\":"}, {"", "\"a\\n"}, {"", "b\"}"}}) {
+    reader.Push(Fragment(0, name, arguments));
+  }
+  EXPECT_THAT(pieces,
+              testing::ElementsAre("<tool_call>\n{\"name\":\"find\",\"arguments\":\"{\\\"q\\\":",
+                                   "\\\"a\\\\n", "b\\\"}"));
+  reader.Push(kCallsEnd);
+  reader.End();
+  EXPECT_EQ(pieces.back(), "\"}\n</tool_call>");
+}
+
+TEST(CompletionReaderTest, CallsLeaveOneBehindTheOther) {
+  const auto calls = [](const std::string& body) {
+    const Read read = ReadBody(body + std::string(kCallsEnd), 13);
+    if (read.failure) return std::vector{read.failure->message};
+    std::vector<openai::ToolCallEvent> events;
+    openai::ToolCallParser parser;
+    parser.Push(read.text, &events);
+    parser.Finish(&events);
+    std::vector<std::string> list;
+    for (const openai::ToolCallEvent& event : events) {
+      const auto* call = std::get_if<ToolCall>(&event);
+      list.push_back(call ? call->name + call->arguments : std::get<std::string>(event));
+    }
+    return list;
+  };
+  using testing::ElementsAre;
+  EXPECT_THAT(calls(Fragment(0, "f", "{\"q\":") + Fragment(0, "", "1}")),
+              ElementsAre("f{\"q\":1}"));
+  EXPECT_THAT(calls(Fragment(0, "f", "")), ElementsAre("f{}"));
+  EXPECT_THAT(calls(Fragment(0, "f", "{\"a") + Fragment(0, "", "\":")), ElementsAre("f{\"a\":"))
+      << "what is no JSON is the model's mistake";
+  EXPECT_THAT(calls(Fragment(0, "f", "{}") + Fragment(1, "g", "{\"x\": [\"}\"]}") +
+                    Fragment(0, "", "") + Fragment(2, "h", "")),
+              ElementsAre("f{}", "g{\"x\": [\"}\"]}", "h{}"));
+  EXPECT_THAT(calls(Fragment(0, "f", "{") + Fragment(1, "g", "{}") + Fragment(0, "", "}")),
+              ElementsAre(HasSubstr("mixes up")));
 }
 
 TEST(CompletionReaderTest, AWholeObjectIsAnAnswerToo) {
