@@ -15,25 +15,46 @@ const stuck = (word) => Array(200).fill(word);
 
 // before: what happens instead of an answer; after: what happens behind the pieces `good`.
 //   code, status  of the error where nobody else may answer
+//   record        why, in the attempt's record
 //   breaker       whether the target's breaker counts it
+//   cancels       whether the upstream would go on and is told to stop
+const unfinished = 'data: {"choices":[{"index":0,\n\n';
+const inBand = 'data: {"error":{"message":"overloaded","type":"server_error","code":"x"}}\n\n';
 const faults = {
-  refused_500: { before: (c) => c.fail(500), code: 'unavailable', status: 503, breaker: true },
-  refused_503_retry_after: { before: (c) => c.fail(503, undefined, { 'Retry-After': '30' }), code: 'unavailable', status: 503, breaker: true },
-  rate_limited: { before: (c) => c.fail(429, undefined, { 'Retry-After': '30' }), code: 'rate_limit_exceeded', status: 429, breaker: false },
-  rate_limited_without_time: { before: (c) => c.fail(429), code: 'rate_limit_exceeded', status: 429, breaker: false },
-  quota_spent: { before: (c) => c.fail(429, { message: 'You exceeded your current quota', type: 'insufficient_quota', code: 'insufficient_quota' }), code: 'upstream_quota_exhausted', status: 503, breaker: false },
-  payment_required: { before: (c) => c.fail(402), code: 'upstream_quota_exhausted', status: 503, breaker: false },
-  key_rejected: { before: (c) => c.fail(401), code: 'upstream_credential_rejected', status: 502, breaker: false },
-  empty_200: { before: (c) => { c.open(); c.finish({ prompt_tokens: 7, completion_tokens: 0, total_tokens: 7 }); }, code: 'OUTPUT_VALIDATION_FAILED', status: 502, breaker: false },
-  no_body: { before: (c) => { c.response.writeHead(200, { 'Content-Type': 'text/event-stream' }); c.response.end(); }, code: 'unavailable', status: 503, breaker: true },
-  not_an_api: { before: (c) => { c.response.writeHead(200, { 'Content-Type': 'text/html' }); c.response.end('<html>Welcome</html>'); }, code: 'unavailable', status: 503, breaker: true },
-  hangs: { before: () => {}, code: 'deadline_exceeded', status: 504, breaker: true },
-  cut: { before: (c) => c.cut(), after: (c) => c.cut(), code: 'unavailable', status: 503, breaker: true },
-  stall: { after: () => {}, code: 'deadline_exceeded', status: 504, breaker: true },
-  malformed_chunk: { before: (c) => { c.open(); c.raw_event('data: {"choices":[{"index":0,\n\n'); c.response.end(); }, after: (c) => { c.raw_event('data: {"choices":[{"index":0,\n\n'); c.response.end(); }, code: 'unavailable', status: 503, breaker: true },
-  error_event: { before: (c) => { c.open(); c.raw_event('data: {"error":{"message":"overloaded","type":"server_error","code":"x"}}\n\n'); c.response.end(); }, after: (c) => { c.raw_event('data: {"error":{"message":"overloaded","type":"server_error","code":"x"}}\n\n'); c.response.end(); }, code: 'unavailable', status: 503, breaker: true },
-  end_without_reason: { after: (c) => c.response.end(), code: 'unavailable', status: 503, breaker: true },
-  degenerate: { after: (c, word) => { c.say(...stuck(word)).finish(); }, code: 'OUTPUT_VALIDATION_FAILED', status: 502, breaker: false },
+  refused_500: { before: (c) => c.fail(500),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: false },
+  refused_503_retry_after: { before: (c) => c.fail(503, undefined, { 'Retry-After': '30' }),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: false },
+  rate_limited: { before: (c) => c.fail(429, undefined, { 'Retry-After': '30' }),
+    code: 'rate_limit_exceeded', status: 429, record: 'rate_limited', breaker: false, cancels: false },
+  rate_limited_without_time: { before: (c) => c.fail(429),
+    code: 'rate_limit_exceeded', status: 429, record: 'rate_limited', breaker: false, cancels: false },
+  quota_spent: { before: (c) => c.fail(429, { message: 'You exceeded your current quota', type: 'insufficient_quota', code: 'insufficient_quota' }),
+    code: 'upstream_quota_exhausted', status: 503, record: 'quota_exhausted', breaker: false, cancels: false },
+  payment_required: { before: (c) => c.fail(402),
+    code: 'upstream_quota_exhausted', status: 503, record: 'quota_exhausted', breaker: false, cancels: false },
+  key_rejected: { before: (c) => c.fail(401),
+    code: 'upstream_credential_rejected', status: 502, record: 'credential_rejected', breaker: false, cancels: false },
+  empty_200: { before: (c) => { c.open(); c.finish({ prompt_tokens: 7, completion_tokens: 0, total_tokens: 7 }); },
+    code: 'OUTPUT_VALIDATION_FAILED', status: 502, record: 'output_validation_failed', breaker: false, cancels: false },
+  no_body: { before: (c) => { c.response.writeHead(200, { 'Content-Type': 'text/event-stream' }); c.response.end(); },
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: false },
+  not_an_api: { before: (c) => { c.response.writeHead(200, { 'Content-Type': 'text/html' }); c.response.end('<html>Welcome</html>'); },
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: false },
+  hangs: { before: () => {},
+    code: 'deadline_exceeded', status: 504, record: 'deadline_exceeded', breaker: true, cancels: true },
+  stall: { after: () => {},
+    code: 'deadline_exceeded', status: 504, record: 'deadline_exceeded', breaker: true, cancels: true },
+  cut: { before: (c) => c.cut(), after: (c) => c.cut(),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: 'cut by itself' },
+  malformed_chunk: { before: (c) => c.open().raw_event(unfinished), after: (c) => c.raw_event(unfinished),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: true },
+  error_event: { before: (c) => c.open().raw_event(inBand), after: (c) => c.raw_event(inBand),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: true },
+  end_without_reason: { after: (c) => c.response.end(),
+    code: 'unavailable', status: 503, record: 'unavailable', breaker: true, cancels: false },
+  degenerate: { after: (c, word) => c.say(...stuck(word)),
+    code: 'OUTPUT_VALIDATION_FAILED', status: 502, record: 'output_validation_failed', breaker: false, cancels: true },
 };
 
 let broken, spare, edge, config, admin;
@@ -131,23 +152,26 @@ for (const [name, fault] of Object.entries(faults)) {
             if (fault.status === 429) assert.match(response.headers.get('retry-after'), /^\d+$/);
           }
 
-          // The upstreams: one call each, and what hung was let go of.
+          // The upstreams: one call each; one that would go on is told to stop.
           assert.equal(broken.calls.length, before.broken + 1);
           assert.equal(spare.calls.length, before.spare + (fallback ? 1 : 0));
-          await broken.calls.at(-1).closed;
+          const asked = broken.calls.at(-1);
+          await asked.closed;
+          if (typeof fault.cancels === 'boolean') assert.equal(asked.aborted, fault.cancels, 'cancels upstream');
 
           // The record: exactly one, with both attempts.
           const record = await call(`usage/${id}`).then((answer) => answer.json());
-          assert.equal(record.attempts.length, fallback ? 2 : 1);
           const [first, second] = record.attempts;
-          assert.equal(first.target, `broken${version}`);
-          const handedOff = fallback && when === 'after';
-          assert.ok(handedOff ? ['handed_off', 'failed'].includes(first.outcome) : true, first.outcome);
-          if (fallback) {
-            assert.equal(second.outcome, 'answered');
-            assert.equal(record.outcome ?? record.finish_reason, 'stop');
-          }
-          assert.ok(first.egress?.sha256?.length === 64 || first.egress_sha256?.length === 64, JSON.stringify(first));
+          assert.equal(record.attempts.length, fallback ? 2 : 1);
+          assert.deepEqual([record.outcome, record.failed, record.client_gone],
+            fallback ? ['stop', false, false] : [fault.record, true, false]);
+          // Handed off is what the client has seen some of, and somebody went on with.
+          const seen = first.text_end > first.text_begin;
+          assert.deepEqual([first.target, first.failure, first.outcome],
+            [`broken${version}`, fault.record, fallback && seen ? 'handed_off' : 'failed']);
+          assert.equal(seen, when === 'after' && (stream || first.text_end > 0));
+          if (fallback) assert.deepEqual([second.target, second.failure, second.outcome], [`spare${version}`, null, 'answered']);
+          assert.equal(first.egress.sha256.length, 64);
 
           // The breaker.
           const targets = (await call('targets').then((answer) => answer.json())).targets;
@@ -155,6 +179,57 @@ for (const [name, fault] of Object.entries(faults)) {
           assert.equal(share, fault.breaker ? 1 : 0, `failure share of ${JSON.stringify(first)}`);
         });
       }
+    }
+  }
+}
+
+// The client leaves: before or after the first text, streamed or not, with a fallback or without, it is
+// the same. The upstream is told to stop, nobody else is asked, and no breaker counts it.
+for (const when of ['before', 'after']) {
+  for (const stream of [false, true]) {
+    for (const fallback of [false, true]) {
+      test(`client_gone ${when} the first text, ${stream ? 'streamed' : 'whole'}, ${fallback ? 'with' : 'without'} a fallback`, async () => {
+        version += 1;
+        config.write(text(version));
+        assert.equal((await call('config/reload', { method: 'POST', body: '' })).status, 200);
+        const leaving = new AbortController();
+        let asked;
+        const arrived = new Promise((resolve) => {
+          current = { when: 'before', fault: { before: (c) => {
+            asked = c;
+            if (when === 'after') c.open().say(...good.slice(0, 4));
+            resolve();
+          } } };
+        });
+        const spares = spare.calls.length;
+        const answer = edge.fetch('/v1/chat/completions', { signal: leaving.signal, headers: { 'x-request-id': `gone-${version}` },
+          body: { model: 'pair', messages: [{ role: 'user', content: 'Where is my parcel?' }], stream, fallback } });
+        await arrived;
+        if (stream && when === 'after') {  // it has seen some of it
+          const reader = (await answer).body.getReader();
+          await reader.read();
+        }
+        leaving.abort();
+        await answer.catch(() => {});
+        // A client that has read all looks like one that only ended its own side, until it is written to.
+        for (let i = 0; stream && when === 'after' && !asked.aborted; i += 1) {
+          asked.say(`word${i} `);
+          await Promise.race([asked.closed, new Promise((resolve) => { setImmediate(resolve); })]);
+        }
+        await asked.closed;
+        assert.ok(asked.aborted, 'cancels upstream');
+        assert.equal(spare.calls.length, spares);
+        let found;
+        while (!found) {
+          const listed = run(['usage', 'list', '--limit', '5', '--json', '--data-dir', edge.dataDir]);
+          found = JSON.parse(listed).records.find((one) => one.client_request_id === `gone-${version}`);
+        }
+        found = await call(`usage/${found.request_id}`).then((record) => record.json());
+        assert.deepEqual([found.outcome, found.client_gone, found.attempts.length, found.attempts[0].outcome],
+          ['cancelled', true, 1, 'cancelled']);
+        const targets = (await call('targets').then((list) => list.json())).targets;
+        assert.equal(targets.find((target) => target.target === `broken${version}`).failure_share, 0);
+      });
     }
   }
 }
